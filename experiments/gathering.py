@@ -15,7 +15,7 @@ from byzax.experiments.settings import differing_keys, setting_text
 NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
 DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, "epsilon", *TIMES, "classes", "digest", "reason"]
 # Keys of a grid that choose between ways to spend time, or to train: they share a figure.
-WAYS = {"schedule", "topology", "filter", "local", "optimizer", "worker_momentum"}
+WAYS = {"schedule", "topology", "filter", "local", "optimizer", "wire", "worker_momentum"}
 # What a run is measured by besides its updates, with the words for it.
 MEASURES = {"time_s": "seconds", "gradients": "gradients delivered", "bits": "bits sent"}
 # Factor from which runs differ in the bits sent for each gradient: schedules of one server differ by messages that are

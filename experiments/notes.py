@@ -14,7 +14,9 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import notes_on_floors
 from byzax.simulator.contracts import build
 from byzax.simulator.data import Dataset
+from byzax.simulator.durations import WAYS
 from byzax.simulator.file_cache import file_cache
+from byzax.simulator.parts import topology
 from byzax.simulator.validation.weighing import weight_notes
 from byzax.simulator.world import load, share_out
 
@@ -102,6 +104,53 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
             return
 
 
+def link_notes(scenario: Study) -> Iterator[str]:
+    """Notes about delays of links over which nothing is sent.
+
+    Args:
+        scenario: The scenario.
+
+    Yields:
+        One line for each direction.
+    """
+    run = scenario.task.run
+    describe = topology(run).rounds
+    rounds = None if describe is None else describe(run)
+    used = {"up", "down"} if rounds is None else {rounds.way(step) for step in rounds.steps if step.reads}
+    for way in WAYS:
+        link = getattr(run.latency, way)
+        if link != type(link)() and way not in used:
+            yield (
+                f"latency.{way}: with topology {run.topology.label} no message goes that way: it changes nothing; "
+                f"delays here are those of latency.{' and latency.'.join(each for each in WAYS if each in used)}"
+            )
+
+
+def privacy_notes(scenario: Study) -> Iterator[str]:
+    """Notes about what epsilon does not claim, or not count.
+
+    Args:
+        scenario: The scenario.
+
+    Returns:
+        At most two lines.
+    """
+    private = scenario.privacy
+    if private is None:
+        return
+    if scenario.data.normalise != "none":
+        yield (
+            "data.normalise: is fitted to the training samples of all workers, which epsilon does not count: take "
+            "none, or samples of a known range"
+        )
+    drawn = scenario.local is None or scenario.local.epochs is None
+    if private.level == "sample" and drawn and scenario.data.batches == "replacement":
+        yield (
+            "privacy: of batches drawn with replacement no amplification is claimed, and epsilon is large: "
+            "data.batches poisson draws every sample by itself"
+        )
+
+
 @file_cache(maxsize=32)
 def _least_batch(part: Part, data: DataPart) -> int:
     """The fewest samples of a batch that a model learns from."""
@@ -115,8 +164,10 @@ def _least_batch(part: Part, data: DataPart) -> int:
 NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
     data_notes,
     single_sample_notes,
+    link_notes,
     lambda scenario: weight_notes(scenario.task),
     attack_notes,
+    privacy_notes,
 )
 
 

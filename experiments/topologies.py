@@ -23,6 +23,7 @@ from byzax.simulator.executors.base import fixed_byzantine_workers, network_of, 
 from byzax.simulator.executors.ledger import Links, links
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import f_of_rule, rule_of, topology
+from byzax.simulator.rounds import Rounds
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.rule_rows import check_rule
 
@@ -108,8 +109,11 @@ def conditions(structure: Structure) -> list[Condition]:
         The conditions; of receivers that are alike once.
     """
     run = structure.run
-    parts, rounds = topology(run), topology(run).rounds
-    found = [] if rounds is None else list(_of_rounds(structure))
+    parts, describe = topology(run), topology(run).rounds
+    rounds = None if describe is None else describe(run)
+    # processes that exchange messages one by one wait for all of them
+    exchanging = rounds is not None and rounds.exchanges
+    found = [] if rounds is None or exchanging else list(_of_rounds(structure, rounds))
     if parts.mixes:
         found += _of_neighbours(structure)
     elif parts.inboxes is None:
@@ -118,7 +122,8 @@ def conditions(structure: Structure) -> list[Condition]:
         )
     else:
         for rows in parts.inboxes:
-            found += _of_rule(structure, "servers", f"{rows} rows of {run.workers.total} workers", rows)
+            who = "processes" if exchanging else "servers"
+            found += _of_rule(structure, who, f"{rows} rows of {run.workers.total} workers", rows)
     return list(dict.fromkeys(found))
 
 
@@ -143,11 +148,8 @@ def _fits(run: Run, receivers: str, reads: str, rows: int) -> Condition:
     return Condition(receivers, reads, f"{called} takes {rows} rows with f = {f}", True)
 
 
-def _of_rounds(structure: Structure) -> Iterator[Condition]:
+def _of_rounds(structure: Structure, rounds: Rounds) -> Iterator[Condition]:
     """The conditions of quorums: no Byzantine node can hold a step up, and more than half of what is read is honest."""
-    describe = topology(structure.run).rounds
-    assert describe is not None
-    rounds = describe(structure.run)
     kinds = {step.name: step.kind for step in rounds.steps}
     for step in rounds.steps:
         for node, senders in enumerate(step.senders):

@@ -22,7 +22,7 @@ def draw_batch(key: Array, held: Array, longest: int, batch_size: int, batches: 
         held: Number of the worker's samples.
         longest: The most samples of a worker.
         batch_size: Samples of a batch; of a Poisson batch as many as are expected.
-        batches: How they are drawn.
+        batches: The draw of its samples.
 
     Returns:
         Places `[b]` of the samples among the worker's own, and their shares `[b]`, None where all have 1/b. Of a

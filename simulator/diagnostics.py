@@ -79,7 +79,8 @@ class Update(NamedTuple):
     Arrays `[r, ...]` have an entry for each of the r rows that arrived for it, in the order of the workers' numbers.
     Without a server (gossip) r is n, and a row is the model that a node sends. `forged` `[n, n, d]` has what each node
     received of each, NaN where it received nothing; `aggregate` and `params` are `[n, d]`, of each node; and `weights`
-    are means over the honest nodes.
+    are means over the honest nodes. With all_reduce a row is what a process computes, `forged` `[n, d]` what each
+    contributed, and `aggregate` the mean that each got.
 
     Attributes:
         step: Number of updates before this one: 0 for the first, as `record: {rows: ...}` and `from` of attacks count.

@@ -101,7 +101,7 @@ def _taken(steps: int, n: int) -> np.ndarray:
 def _meetings(
     rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBits
 ) -> tuple[DrawMessages | None, int, dict[str, Meeting]]:
-    """What draws the delays of links, the most messages of a link in a round, and the exchanges."""
+    """The draw of the delays of links, the most messages of a link in a round, and the exchanges."""
     pairs = {step.name: _pairs(step) for step in rounds.steps if step.reads}
     n, counts = len(rounds.steps[0].senders), Counter()
     heard: list[set[int]] = [set() for _ in range(n)]

@@ -13,7 +13,7 @@ from byzax.simulator.masks import decode, encode, fixed_point, mask_rows, pairs_
 Array = jax.Array
 
 
-class Groups(NamedTuple):
+class WorkerGroups(NamedTuple):
     """Groups of workers: worker i belongs to group i mod `number`.
 
     Attributes:
@@ -53,7 +53,7 @@ def heard_groups(heard: Collection[int], count: int, whole: bool, n: int) -> int
     Args:
         heard: The workers whose rows are there.
         count: Number of groups.
-        whole: See `Groups.whole`.
+        whole: See `WorkerGroups.whole`.
         n: Number of workers.
 
     Returns:
@@ -68,7 +68,7 @@ def sizes_of(n: int, count: int) -> np.ndarray:
     return np.bincount(np.arange(n) % count, minlength=count)
 
 
-def build_mean_of_groups(groups: Groups, seen: int, hidden: bool) -> MeanOfGroups:
+def build_mean_of_groups(groups: WorkerGroups, seen: int, hidden: bool) -> MeanOfGroups:
     """Builds the means of groups.
 
     Args:

@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     SERVER_NOISE = 25
     MASKS = 26
     GRAPH = 30
+    PARTNER = 31
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

@@ -10,7 +10,7 @@ from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.grouping import Groups
+from byzax.simulator.grouping import WorkerGroups
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.topologies import Topology
 from byzax.simulator.world import load
@@ -46,7 +46,7 @@ def _in_groups(made: Schedule, groups: int, whole: bool) -> Schedule:
     return made._replace(sees="buckets", buckets=groups, whole=whole)
 
 
-def groups_of(run: Run) -> Groups | None:
+def groups_of(run: Run) -> WorkerGroups | None:
     """The groups of workers of whose rows the rule sees the means.
 
     Args:
@@ -58,7 +58,7 @@ def groups_of(run: Run) -> Groups | None:
     decides = schedule(run)
     if decides.sees != "buckets":
         return None
-    return Groups(decides.buckets, run.workers.total, decides.whole, run.masks)
+    return WorkerGroups(decides.buckets, run.workers.total, decides.whole, run.masks)
 
 
 def topology(run: Run) -> Topology:

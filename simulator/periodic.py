@@ -21,6 +21,7 @@ from byzax.simulator.events import (
     PutTogether,
     States,
 )
+from byzax.simulator.graphs.base import NodeGraph
 from byzax.simulator.parts import schedule
 from byzax.simulator.round_table import RoundEvent, round_table
 from byzax.simulator.timeline import Timeline
@@ -51,6 +52,35 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
         (run.weights != "equal", "counts rows and no samples: leave weights out"),
         (run.local is not None and run.local.control_variates, "has no server for common control variates: leave "
          "local.control_variates out"),
+    ]  # fmt: skip
+    for wrong, words in refused:
+        if wrong:
+            raise PartError(f"{run.topology.label}: {words}")
+
+
+def check_peers(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
+    """Checks that a run can do without a server, on its graph.
+
+    Args:
+        run: The run.
+        name: Name of the graph.
+        graph: The graph.
+        mixes: Whether a mixing is in the place of the rule.
+
+    Raises:
+        PartError: Says which key to change, and how.
+    """
+    byzantine = run.workers.byzantine
+    refused = [
+        (byzantine.count == run.workers.total, "what is measured are the honest nodes: leave one of them honest"),
+        (graph.byzantine not in (None, byzantine.count) or (graph.byzantine is not None and byzantine.which != "first"),
+         f"in the graph {name} the first {graph.byzantine} nodes are Byzantine: take workers.byzantine "
+         f"{graph.byzantine}, and which first"),
+        (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.mixing weighted_average"),
+        (run.regularisation.max_norm is not None, "has no server that bounds the model: leave "
+         "regularisation.max_norm out"),
+        (mixes and (run.rule.name != "average" or bool(run.pre)),
+         "mixing takes the place of the rule: leave rule and pre out, or mixing"),
     ]  # fmt: skip
     for wrong, words in refused:
         if wrong:

@@ -107,6 +107,7 @@ def build_receivers(
     peers: bool = False,
     weights: EdgeWeights | None = None,
     spared: Collection[int] = (),
+    sent: str = WORK,
 ) -> Receivers:
     """Builds the receivers of rows.
 
@@ -117,6 +118,7 @@ def build_receivers(
         peers: Whether receiver i is worker i, and its own row in its inbox.
         weights: The weights of workers at receivers, where these mix; else None.
         spared: Receivers that get the rows of Byzantine workers as these computed them.
+        sent: The step by which rows are sent.
 
     Returns:
         The receivers, their steps and events.
@@ -131,13 +133,13 @@ def build_receivers(
 
     def messages_of(receiver: int) -> list[Message]:
         return [
-            Message(FORGE, receiver, place) if forged[receiver] and byzantine[worker] else Message(WORK, worker)
+            Message(FORGE, receiver, place) if forged[receiver] and byzantine[worker] else Message(sent, worker)
             for place, worker in enumerate(inboxes[receiver].tolist())
         ]
 
     def forgeries(public: Callable[[int], Message]) -> list[RoundEvent]:
         return [
-            RoundEvent(FORGE, receiver, [*(Message(WORK, worker) for worker in inbox.tolist()), public(receiver)])
+            RoundEvent(FORGE, receiver, [*(Message(sent, worker) for worker in inbox.tolist()), public(receiver)])
             for receiver, inbox in enumerate(inboxes)
             if forged[receiver]
         ]

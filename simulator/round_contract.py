@@ -62,10 +62,12 @@ def _check_messages(step: RoundStep, mine: RoundTimes, sent: RoundTimes, seed: i
     quorums = np.array([step.quorums(seed, t) for t in range(steps)]).reshape(steps, nodes)
     sent_s = np.where(senders >= 0, sent.end_s[:, senders], np.inf)
     too_early = mine.taken & ~(sent_s <= mine.begin_s[:, :, None])
-    _refuse(step, too_early.any(axis=2), f"reads a message of {step.reads} that is not sent by then")
+    _refuse(step, np.asarray(too_early.any(axis=2)), f"reads a message of {step.reads} that is not sent by then")
     if step.joined is not None:
         joined = np.array([step.joined(seed, t) for t in range(steps)]).reshape(mine.taken.shape)
-        _refuse(step, (mine.taken & ~joined).any(axis=2), "reads the message of a node that it is not joined to")
+        _refuse(
+            step, np.asarray((mine.taken & ~joined).any(axis=2)), "reads the message of a node that it is not joined to"
+        )
     count = mine.taken.sum(axis=2)
     _refuse(step, np.asarray(~happened & (count > 0)), "reads messages and never happens")
     fits = (count == np.where(gathers, quorums, 1)) | (step.alone & (count == 1))

@@ -70,6 +70,7 @@ class Rounds(NamedTuple):
         ends: The step with which a round ends.
         honest: The nodes that have to take that step: a round ends when all of them have that can. Where none can, the
             run ends.
+        pairs: Whether a round is one exchange of two nodes and no round of all. See `pairings.py`.
         exchanges: Whether steps that read are exchanges among workers, of which a node sends one message at a time and
             receives one at a time. See `plan_exchanges`.
     """
@@ -77,6 +78,7 @@ class Rounds(NamedTuple):
     steps: tuple[RoundStep, ...]
     ends: str
     honest: tuple[int, ...]
+    pairs: bool = False
     exchanges: bool = False
 
     def way(self, step: RoundStep) -> Way:
@@ -228,7 +230,8 @@ def why_none(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, 
     Args:
         rounds: The steps of a round.
         found: The times of all steps, by their names.
-        got: How many messages each node got for a step, `[nodes]`, in the round and before it in the one before.
+        got: The number of messages that each node got for a step, `[nodes]`, in the round, and before that in the one
+            before it.
         t: The round.
 
     Returns:

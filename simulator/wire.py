@@ -47,12 +47,13 @@ def wire_bits(run: Run) -> MessageBits:
         run: The run.
 
     Returns:
-        32 for each parameter where messages are sent as they are; of a compressor whose messages vary in size those of
-        a typical message.
+        32 for each parameter where messages are sent as they are, or those of `masks` for a row; of a compressor whose
+        messages vary in size those of a typical message.
     """
     whole = message_bits(run)
     transforms = (transform_of(run, way) for way in WAYS)
-    return MessageBits(*(whole if each is None else message_size(each, whole // 32) for each in transforms))
+    bits = MessageBits(*(whole if each is None else message_size(each, whole // 32) for each in transforms))
+    return bits if run.masks is None else bits._replace(up=whole // 32 * run.masks.bits)
 
 
 def varies(run: Run, way: Way) -> bool:

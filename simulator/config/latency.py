@@ -130,7 +130,7 @@ class LatencyPart(Part, frozen=True):
     stragglers: Stragglers | None = Field(default=None, description="Workers that are slow always or in spells.")
     up: Link = Field(default_factory=lambda: Link(), description="Worker to server.")
     down: Link = Field(default_factory=lambda: Link(), description="Server to worker.")
-    peer: Link = Field(default_factory=lambda: Link(), description="Server to server.")
+    peer: Link = Field(default_factory=lambda: Link(), description="Server to server, or process to process.")
     loss: Share = Field(default=0.0, description="Probability that a worker's message is lost; it then computes again.")
     crashes: Annotated[tuple[Crash, ...], Strict(False)] = Field(default=(), description="Nodes that die, and when.")
     outages: Annotated[tuple[Outage, ...], Strict(False)] = Field(

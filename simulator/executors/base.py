@@ -16,6 +16,7 @@ from byzax.simulator.adversary import build_byzantine_ranks
 from byzax.simulator.book import ByzantineSenders, open_book
 from byzax.simulator.byzantine_timing import timing
 from byzax.simulator.config.run import Run
+from byzax.simulator.contracts import location, require, type_name
 from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 from byzax.simulator.durations import Draw, Durations, Way, build_draws
@@ -23,6 +24,7 @@ from byzax.simulator.events import Network, States
 from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.pairings import plan_pairs
 from byzax.simulator.parts import least_rows, schedule, topology
 from byzax.simulator.planning import in_step, planned
 from byzax.simulator.rounds import plan_rounds
@@ -110,7 +112,7 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     rounds = topology(run).rounds
     if rounds is not None:
         described = rounds(run)
-        make = plan_exchanges if described.exchanges else plan_rounds
+        make = plan_pairs if described.pairs else plan_exchanges if described.exchanges else plan_rounds
         made = make(described, steps, source, run.seed, wire_bits(run))
         if not made.steps:
             raise ValueError(made.stopped)
@@ -219,11 +221,18 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
 
     Returns:
         The network, and the arrays of the run.
+
+    Raises:
+        ContractError: Where the topology builds no network.
     """
     structure, here = topology(run), world(run)
     if structure.degrees is not None:
         here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
-    network = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here))
+    network, part = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), run.topology
+    require(
+        isinstance(network, Network),
+        f"{part.label}: build must give a Network, got {type_name(network)}{location(part, structure.build)}",
+    )
     return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
 
 

@@ -236,6 +236,10 @@ def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[Sent
         ).reshape(-1, 2)
         due = (np.arange(1, timeline.steps + 1) % step.every == 0)[:, None]
         there = (np.isfinite(end_s[step.reads]) & due)[:, pairs[:, 0]]
+        if rounds.pairs:
+            places = [step.senders[receiver].index(sender) for sender, receiver in pairs.tolist()]
+            (taken,) = (times.taken for times in timeline.rounds if times.step == step.name)
+            there = there & taken[:, pairs[:, 1], places]
         if step.joined is not None:
             places = [step.senders[receiver].index(sender) for sender, receiver in pairs.tolist()]
             for t in range(timeline.steps):

@@ -108,7 +108,9 @@ class Program:
         Without these places updates in which other nodes take part would be of kinds of their own, each compiled apart.
         """
         found: Vacancies = {}
-        if all(np.isfinite(times.end_s).all() for times in timeline.rounds):
+        taken = [np.isfinite(times.end_s).mean() for times in timeline.rounds]
+        # of pairs nearly all places would be vacant, and what is made at them would be for nothing
+        if not taken or min(taken) == 1 or min(taken) < 0.5:
             return found
         for since in range(0, timeline.steps, AT_ONCE):
             parts = parts_of(self._network, since, min(since + AT_ONCE, timeline.steps), self._held)

@@ -16,11 +16,11 @@ from byzax.simulator.executors.parcels import Packing, Parcel, unpack
 
 
 class Acted(NamedTuple):
-    """What is told of events that were carried out.
+    """The times of events that were carried out, and what was seen of them.
 
     Attributes:
         times_s: The seconds of this machine's clock when they were begun and done.
-        seen: What was seen of them.
+        seen: The results of each that its update is told by.
     """
 
     times_s: tuple[float, float]

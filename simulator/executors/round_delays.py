@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.config.latency import LatencyPart
-from byzax.simulator.durations import BLOCK, MessageBits, build_draws, build_links
+from byzax.simulator.durations import BLOCK, DrawMessages, MessageBits, build_draws, build_links
 from byzax.simulator.executors.round_record import Turn
 from byzax.simulator.outages import Departures, build_departures
-from byzax.simulator.rounds import Rounds
+from byzax.simulator.rounds import Rounds, RoundStep
 
 
 class Delays(NamedTuple):
@@ -43,12 +43,8 @@ def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBi
     """
     (job,) = (step for step in rounds.steps if step.works)
     draws = build_draws(source, len(job.senders), seed, bits)
-    ways = {number: rounds.way(step) for number, step in enumerate(rounds.steps) if step.reads}
     links = {
-        number: build_links(
-            source, seed, rounds.steps[number].bits_from(0, getattr(bits, way)), way, rounds.steps[number].senders
-        )
-        for number, way in ways.items()
+        number: _build_link(rounds, step, source, seed, bits) for number, step in enumerate(rounds.steps) if step.reads
     }
     jobs: list[np.ndarray] = []
     messages: Mapping[int, list[tuple[np.ndarray, np.ndarray]]] = {number: [] for number in links}
@@ -81,3 +77,8 @@ def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBi
         return float(sent_s + delay_s[place])
 
     return Delays(computing, due_s)
+
+
+def _build_link(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: MessageBits) -> DrawMessages:
+    way = rounds.way(step)
+    return build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)

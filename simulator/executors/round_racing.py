@@ -61,7 +61,7 @@ class RoundCrew(NamedTuple):
 
 @dataclass(slots=True)
 class Place:
-    """Where a node is in its steps.
+    """The place of a node in its steps.
 
     Attributes:
         node: The node.
@@ -159,7 +159,7 @@ def race_rounds(
         return places[described[turn.step].kind, turn.node]
 
     def is_ahead(place: Place, turn: Turn) -> bool:
-        """Whether a node has not gone on from a turn."""
+        """Tells whether a node has not gone on from a turn."""
         return not place.gone and (place.round, place.steps[place.at]) <= (turn.round, turn.step)
 
     def may_read(turn: Turn) -> tuple[Collection[int], int]:
@@ -176,7 +176,7 @@ def race_rounds(
         return described[turn.step].senders[turn.node].index(turn.node)
 
     def may_come(turn: Turn, at: int) -> bool:
-        """Whether a message may still arrive, or is there."""
+        """Tells whether a message may still arrive, or is there."""
         step = described[turn.step]
         sent = Turn(numbers[step.reads], turn.round, step.senders[turn.node][at])
         if at in missing.get(turn, ()):

@@ -95,7 +95,7 @@ class RaceRecord:
         return float(self._times[turn.step].end_s[turn.round, turn.node])
 
     def is_done(self, turn: Turn) -> bool:
-        """Whether a turn has ended."""
+        """Tells whether a turn has ended."""
         return bool(np.isfinite(self.ended_s(turn)))
 
     def close_rounds(self, is_ahead: Callable[[Turn], bool]) -> bool:
@@ -128,7 +128,7 @@ class RaceRecord:
         until, job = self._touched, self.rounds.steps[self._job]
         times = tuple(_ended(each.until(until)) for each in self._times)
         begun, arrived = self._begun_s[:until], self._arrived_s[:until]
-        whole = timeline_of(self.rounds, job, times, begun, arrived, self._time_s[:until], "")
+        whole = timeline_of(self.rounds, job, times, begun, arrived, self._time_s[:until].copy(), "")
         # whose row is under way is not lost
         where = whole.unused.handed, whole.unused.workers
         under_way = np.isnan(whole.unused.arrived_s) & ~self._vanished[where]
@@ -142,6 +142,7 @@ class RaceRecord:
 
 
 def _ended(times: RoundTimes) -> RoundTimes:
-    """These times without what was begun and has not ended."""
+    """A copy of these times, which go on, without what was begun and has not ended."""
     there = np.isfinite(times.end_s)
-    return times._replace(begin_s=np.where(there, times.begin_s, np.inf), taken=times.taken & there[..., None])
+    begin_s = np.where(there, times.begin_s, np.inf)
+    return times._replace(begin_s=begin_s, end_s=times.end_s.copy(), taken=times.taken & there[..., None])

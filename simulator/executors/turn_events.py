@@ -34,7 +34,7 @@ class TurnEvents(NamedTuple):
     Attributes:
         network: The network.
         block: The first update, in which all nodes take all steps and read all messages.
-        reads: What each event may read.
+        reads: The messages that each event may read.
         own: The event of each step and node.
         forging: The events that forge what an event reads.
         after: The events that follow on one at its node and are no step of the rounds.

@@ -60,8 +60,7 @@ def all_gather(n: int, f: int) -> Topology:
         PartError: For an impossible n and f.
 
     References:
-        El Mhamdi et al., NeurIPS 2021, "Collaborative Learning in the Jungle"; Gorbunov et al., ICML 2022 (all-reduce
-        with Byzantine peers)
+        El Mhamdi et al., NeurIPS 2021, "Collaborative Learning in the Jungle"
     """
     check_workers("all_gather", n, f)
     made = all_to_all(n)

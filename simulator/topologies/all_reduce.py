@@ -83,8 +83,7 @@ def all_reduce(
         PartError: For an impossible n and f.
 
     References:
-        Thakur, Rabenseifner, Gropp, IJHPCA 2005 (tree, butterfly); Patarasuk, Yuan, JPDC 2009 (ring); Zhao, Canny 2013
-        "Sparse Allreduce" (round-robin)
+        Thakur, Rabenseifner, Gropp 2005 (tree, butterfly); Patarasuk, Yuan 2009 (ring); Zhao, Canny 2013 (round-robin)
     """
     check_workers("all_reduce", n, f)
     made = ALGORITHMS[algorithm](n)
@@ -136,7 +135,7 @@ def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
     forgeries = attackers.forgeries(lambda receiver: before(SHOW, honest[0]))
 
     def passes_on(number: int, p: int) -> list[Message] | None:
-        """What process p reads at the end of an exchange; None where it takes part neither in this nor in the next."""
+        """The messages that process p reads after an exchange; None where it takes part neither in it nor the next."""
         senders = [each.sender for each in made.exchanges[number - 1] if each.receiver == p]
         sends = number < last and any(each.sender == p for each in made.exchanges[number])
         return [Message(exchange_name(number - 1), sender) for sender in senders] if senders or sends else None

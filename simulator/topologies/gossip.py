@@ -30,14 +30,22 @@ from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_w
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.outages import check_servers
-from byzax.simulator.periodic import by_step, check_in_step, mean_measurements, mean_of_counted, periodic_network
+from byzax.simulator.periodic import (
+    by_step,
+    check_in_step,
+    check_peers,
+    mean_measurements,
+    mean_of_counted,
+    periodic_network,
+)
 from byzax.simulator.receivers import EdgeWeights, UpdateReceiver, build_receivers, nodes_arrays, received_rows
 from byzax.simulator.redrawing import build_redrawn
-from byzax.simulator.round_table import RoundEvent, before
+from byzax.simulator.round_table import Message, RoundEvent, before
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.server import Server, public_state
 from byzax.simulator.topologies.base import NetworkParts, Topology
+from byzax.simulator.tracking import Tracker, follow_row, mix_directions, start_tracker
 from byzax.simulator.world import World, byzantine_ranks
 
 
@@ -51,6 +59,7 @@ def gossip(
     byzantine_neighbours: Annotated[int, Field(ge=0)] | None = None,
     quorum: Annotated[int, Field(ge=1)] | None = None,
     redraw_every: Annotated[int, Field(ge=1)] | None = None,
+    tracking: bool = False,
 ) -> Topology:
     """Decentralised training: nodes send models to their neighbours, and there is no server.
 
@@ -78,23 +87,32 @@ def gossip(
         quorum: Number of neighbours whose models of the round a node waits for, the first to arrive, or all where it
             has fewer; one that gets too few goes on with its own model. None: all of them.
         redraw_every: Rounds after which the graph is drawn anew, by its seed and that of the run. None: it stays.
+        tracking: Whether nodes send a second vector with the model, by which each tracks the mean row of all, and step
+            by that and not by their own rows: gradient tracking, without Byzantine nodes.
 
     Returns:
         The topology.
 
     Raises:
         OptionError: For a graph that does not fit n, or leaves nodes without a way to each other; for more Byzantine
-            neighbours than a node has neighbours.
+            neighbours than a node has neighbours; for tracking without weights of edges, or where nodes do not all wait
+            for all others.
         PartError: For an impossible n and f.
 
     References:
-        Lian et al., NeurIPS 2017 (D-PSGD); He, Karimireddy, Jaggi 2022 (ClippedGossip); Farhadkhani et al., ICML 2023
+        Lian et al., NeurIPS 2017 (D-PSGD); He, Karimireddy, Jaggi 2022 (ClippedGossip); Farhadkhani et al., ICML 2023;
+        Luo, Lin, Zhuo, Qian, ASPLOS 2019 (Hop: quorums of neighbours); Nedic, Olshevsky, Shi 2017 (DIGing) and Pu,
+        Nedic 2018 (gradient tracking)
     """
     check_workers("gossip", n, f)
     name, make_graph = nested("graph", "graph", graph, NodeGraph)
     drawn = make_graph(n)
-    if mixing is not None:
-        nested("mixing", "mixing", mixing, Aggregator)
+    mixed_by = None if mixing is None else nested("mixing", "mixing", mixing, Aggregator)[0]
+    if tracking and (mixed_by != "weighted_average" or quorum is not None or redraw_every is not None):
+        raise OptionError(
+            "tracking", "is for the weights of edges and for all messages: take mixing weighted_average, and leave "
+            "quorum and redraw_every out"
+        )  # fmt: skip
     if redraw_every is None:
         inboxes, joined = closed_neighbourhoods(n, drawn.edges), None
         around = [len(inbox) - 1 for inbox in inboxes]
@@ -140,8 +158,8 @@ def gossip(
 
     weights = None if mixing is None else EdgeWeights(given, partial=waits)
     return Topology(
-        build=lambda parts: _network(parts, inboxes, rows_of(around[0]), weights, waits),
-        check=lambda run: _check(run, name, drawn, mixing is not None, waits),
+        build=lambda parts: _network(parts, inboxes, rows_of(around[0]), weights, waits, tracking),
+        check=lambda run: _check(run, name, drawn, mixing is not None, waits, tracking),
         inboxes=sizes,
         declared=lambda rows: min(bound, rows - 1) if rows in honest_sizes else 0,
         mixes=True,
@@ -149,7 +167,7 @@ def gossip(
         explain=explain,
         rounds=rounds if waits else None,
         degrees=None if joined is None or mixing is None else neighbours_of,
-        wire=("peer",),
+        wire=() if tracking else ("peer",),
     )
 
 
@@ -158,26 +176,19 @@ def counted(neighbours: int) -> str:
     return f"{neighbours} neighbour{'s' * (neighbours != 1)}"
 
 
-def _check(run: Run, name: str, graph: NodeGraph, mixes: bool, waits: bool) -> None:
+def _check(run: Run, name: str, graph: NodeGraph, mixes: bool, waits: bool, tracks: bool) -> None:
     """Raises ValueError for what a run cannot have without a server, or on its graph."""
-    byzantine = run.workers.byzantine
-    refused = [
-        (byzantine.count == run.workers.total, "what is measured are the honest nodes: leave one of them honest"),
-        (graph.byzantine not in (None, byzantine.count) or (graph.byzantine is not None and byzantine.which != "first"),
-         f"in the graph {name} the first {graph.byzantine} nodes are Byzantine: take workers.byzantine "
-         f"{graph.byzantine}, and which first"),
-        (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.mixing weighted_average"),
-        (run.regularisation.max_norm is not None, "has no server that bounds the model: leave "
-         "regularisation.max_norm out"),
-        (mixes and (run.rule.name != "average" or bool(run.pre)),
-         "mixing takes the place of the rule: leave rule and pre out, or mixing"),
-        (run.latency.mishaps and not waits,
-         "all nodes wait for all others: leave latency.loss, latency.crashes and latency.outages out, or give "
-         "topology.quorum"),
-    ]  # fmt: skip
-    for wrong, words in refused:
-        if wrong:
-            raise PartError(f"gossip: {words}")
+    check_peers(run, name, graph, mixes)
+    if run.latency.mishaps and not waits:
+        raise PartError(
+            "gossip: all nodes wait for all others: leave latency.loss, latency.crashes and latency.outages out, or "
+            "give topology.quorum"
+        )
+    if tracks and (run.workers.byzantine.count or run.sends_models):
+        raise PartError(
+            "gossip: what is tracked is the mean of rows that nobody forges: with topology.tracking take "
+            "workers.byzantine 0, and leave local.send model out"
+        )
     check_servers(run, 0)
     check_in_step(run, may_lose=waits)
 
@@ -188,14 +199,21 @@ class Peer(NamedTuple):
     Attributes:
         server: Its model, and the states of its optimizer and rule.
         memory: Its memory across jobs; None for none.
+        tracker: Its estimate of the mean row; None without gradient tracking.
     """
 
     server: Server
     memory: Any
+    tracker: Tracker | None = None
 
 
 def _network(
-    parts: NetworkParts, inboxes: list[np.ndarray], rows: int, weights: EdgeWeights | None, waits: bool
+    parts: NetworkParts,
+    inboxes: list[np.ndarray],
+    rows: int,
+    weights: EdgeWeights | None,
+    waits: bool,
+    tracks: bool,
 ) -> Network:
     core_of = parts.core_of
     n, byzantine = len(inboxes), np.asarray(parts.world.byzantine_rank) >= 0
@@ -210,7 +228,8 @@ def _network(
         # the state of a rule that sees other numbers of rows is as large
         begun = core.start(here)
         states = receivers.start(here, len(begun.params))
-        return states | {("worker", i): Peer(begun, states["worker", i]) for i in range(n)}
+        tracker = start_tracker(len(begun.params)) if tracks else None
+        return states | {("worker", i): Peer(begun, states["worker", i], tracker) for i in range(n)}
 
     def put_together(step: int, arrays: OfEvents, states: States) -> dict[str, Any]:
         made = by_step(arrays)
@@ -224,13 +243,18 @@ def _network(
             "params": _models(states, np.arange(n)),
         }
 
-    work, mix = _build_steps(core, receivers.update, byzantine.tobytes() if waits else None)
+    steps = _build_steps(core, receivers.update, byzantine.tobytes() if waits else None, weights)
+    work, mix, track, gather = steps
+    sent = [RoundEvent("track", i) for i in range(n)]
+    tracked = [RoundEvent("gather", i, [Message("track", int(j)) for j in inboxes[i]]) for i in range(n)]
     return periodic_network(
-        (work, receivers.forge, mix),
+        (work, receivers.forge, mix, *((track, gather) if tracks else ())),
         [
             *(RoundEvent("work", i) for i in range(n)),
+            *(sent if tracks else ()),
             *receivers.forgeries(lambda receiver: before("mix", receiver)),
             *(RoundEvent("mix", i, receivers.rows(i)) for i in range(n)),
+            *(tracked if tracks else ()),
         ],
         parts.timeline,
         start=start,
@@ -244,15 +268,29 @@ def _network(
 
 
 @compiled_once
-def _build_steps(core: Core, update: UpdateReceiver, byzantine: bytes | None) -> tuple[NodeStep, NodeStep]:
+def _build_steps(
+    core: Core, update: UpdateReceiver, byzantine: bytes | None, weights: EdgeWeights | None
+) -> tuple[NodeStep, ...]:
     """The steps of nodes; with the Byzantine ones, as truth values, where some may not mix in a round."""
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     def work(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
         server = peer.server
         memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), peer.memory, (server,))
-        half, optimizer = core.move(server.params, server.optimizer, row)
-        return EventResult(Peer(server._replace(optimizer=optimizer), memory), half, arrays=(event.node, half))
+        tracker = None if peer.tracker is None else follow_row(peer.tracker, row)
+        descent = row if tracker is None else tracker.direction
+        half, optimizer = core.move(server.params, server.optimizer, descent)
+        return EventResult(Peer(server._replace(optimizer=optimizer), memory, tracker), half, arrays=(event.node, half))
+
+    def track(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
+        assert peer.tracker is not None
+        return EventResult(peer, peer.tracker.direction)
+
+    def gather(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
+        assert peer.tracker is not None
+        assert weights is not None
+        mixed = mix_directions(weights, event, messages)
+        return EventResult(peer._replace(tracker=peer.tracker._replace(direction=mixed)), mixed)
 
     def mix(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
         rows = stack_rows(messages)
@@ -273,6 +311,8 @@ def _build_steps(core: Core, update: UpdateReceiver, byzantine: bytes | None) ->
     return (
         worker._replace(carry_out=work, transform=None, sends=Sending("peer", models=True), receives=None),
         NodeStep("mix", "worker", mix, "node", together="map", keeps="work"),
+        NodeStep("track", "worker", track, "node", together="map"),
+        NodeStep("gather", "worker", gather, "node", together="map"),
     )
 
 

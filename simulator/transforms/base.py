@@ -120,8 +120,8 @@ class Transform(NamedTuple):
     init: WireInit = no_state
     init_receiver: WireInit = no_state
     unbiased: bool = False
-    omega: float | None = None
-    contraction: float | None = None
+    omega: Annotated[float, Field(ge=0)] | None = None
+    contraction: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 def stateless(

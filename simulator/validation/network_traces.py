@@ -45,10 +45,6 @@ def trace_network(task: Task, prepared: Prepared) -> None:
         return prepared.core_of(rows)
 
     network, here = network_of(run, prepared._replace(core_of=core_of))
-    require(
-        isinstance(network, Network),
-        f"{part.label}: build must give a Network, got {type_name(network)}{location(part, structure.build)}",
-    )
     byzantine, looked_at = np.asarray(here.byzantine_rank) >= 0, min(LOOKED_AT, prepared.timeline.steps)
     try:
         event_contract.check(network, looked_at, lambda update: byzantine)
@@ -128,7 +124,8 @@ def _carried_out(
             )
         elif table.last[e] > number:
             shape = (None, d) if step.forges else (None,)
-            wrong = f"must send {f'rows [k, d] of d={d}' if step.forges else 'a vector'}, got {type_name(message)}"
+            wanted = f"rows [k, d] of d={d}" if step.forges else "a vector"
+            wrong = f"must send {wanted}, got {type_name(message)}"
             require(is_array(message, shape), f"{part.label}: {what} {wrong}{location(part, step.carry_out)}")
         found.append((step.name, traced[kind].seen))
     return found

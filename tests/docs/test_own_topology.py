@@ -169,8 +169,8 @@ MISTAKES = {
         "edges: event 14, gather of edge 0, must give an EventResult, got",
     ),
     "message": (
-        ("EventResult(edge, decision.aggregate,", "EventResult(edge, decision.aggregate[1:],"),
-        r"edges: event 14, gather of edge 0, must send a vector \[d\] of d=18, got float32\[17\]",
+        ("EventResult(edge, decision.aggregate,", "EventResult(edge, decision.aggregate[None],"),
+        r"edges: event 14, gather of edge 0, must send a vector, got float32\[1, 18\]",
     ),
     "message of the next update": (
         ("EventResult(top, public_state(top),", "EventResult(top, top.params,"),

@@ -276,7 +276,8 @@ def test_a_foreign_file_in_the_folder_of_a_run_is_kept(tmp_path):
     assert "Directory not empty" in again.stderr
 
 
-# Between them: synchronous and asynchronous, momentum, SAGA, a rule with a state, an adaptive attack, a filter.
+# Between them: synchronous and asynchronous, momentum, SAGA, a rule with a state, an adaptive attack, a filter, several
+# servers of which one remembers what it lies.
 BY_NIGHT = {
     "asynchronous": {
         "schedule": "asynchronous",
@@ -302,6 +303,17 @@ BY_NIGHT = {
         "attack": "optimised",
         "rule": "median",
         "workers": {"total": 7, "byzantine": 2},
+    },
+    "servers": {
+        "topology": {"name": "guanyu", "servers": 6, "byzantine_servers": 1, "server_attack": "stale"},
+        "latency": {
+            "name": "exponential",
+            "up": {"delay": {"name": "exponential", "mean": 0.5}},
+            "peer": {"delay": {"name": "exponential", "mean": 0.5}},
+        },
+        "worker_momentum": 0.9,
+        "attack": "little",
+        "rule": "median",
     },
 }
 # Rule, attack and workers have a state here too, and it is traced fast: each process traces it anew.

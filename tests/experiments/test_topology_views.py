@@ -42,7 +42,9 @@ def unmet(structure):
     return [each for each in topologies.conditions(structure) if not each.met]
 
 
-@pytest.mark.parametrize("topology", ["parameter_server", RING, GUANYU, "{name: byzsgd, gather_every: 3}"])
+@pytest.mark.parametrize(
+    "topology", ["parameter_server", RING, GUANYU, "{name: byzsgd, gather_every: 3}", "all_gather"]
+)
 def test_a_picture_is_made_and_all_conditions_are_met(scenario, tmp_path, topology):
     structure = topologies.read(scenario(topology), [])
     assert topologies.conditions(structure)

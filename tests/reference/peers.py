@@ -13,7 +13,7 @@ def heard(
     arrival: Callable[[int, int, int, float], float],
     alive: Callable[[int], list[tuple[float, float]]],
 ) -> dict[tuple[int, int], tuple[float, float, set[int]]]:
-    """What each node did in each round.
+    """The steps of each node in each round.
 
     Args:
         neighbours: Of each node.

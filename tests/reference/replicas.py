@@ -71,7 +71,7 @@ def _heard(
     dies: Sequence[tuple[float, int]],
     hopeless: set[tuple[int, int, int]],
 ) -> tuple[dict[tuple[int, int, int], tuple[float, list[int]]], dict[tuple[str, int], tuple[int, int]]]:
-    """What `heard` gives, and what each node waits for in the end."""
+    """The result of `heard`, and the number of messages that each node waits for in the end."""
     queue: list[tuple[float, int, int, int, int]] = []
     inbox: dict[tuple[int, int, int], dict[int, float]] = {}
     done: dict[tuple[int, int, int], tuple[float, list[int]]] = {}

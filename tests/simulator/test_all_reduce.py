@@ -108,8 +108,8 @@ def test_what_a_liar_in_everything_passes_on_is_as_many_times_its_row(m, which):
 def test_an_attack_that_pauses_corrupts_nothing_meanwhile():
     attack = {"name": "sign_flip", "from": 2}
     lying, honest = (
-        [*byzax.simulate(with_algorithm("ring", 5, corrupts="everything", attack=each).run)]
-        for each in (attack, "none")
+        [*byzax.simulate(with_algorithm("ring", 5, corrupts=corrupts, attack=each).run)]
+        for corrupts, each in (("everything", attack), ("contribution", "none"))
     )
     for one, other in zip(lying[:2], honest[:2], strict=True):
         np.testing.assert_array_equal(one.params, other.params)

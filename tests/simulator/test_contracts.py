@@ -19,11 +19,12 @@ from byzax.aggregators.pre import Mixer
 from byzax.attacks import Attack
 from byzax.attacks import base as attacks
 from byzax.options import Nested, options_of
-from byzax.simulator import augmentations, contracts, data, latency, partitions, rates, schedules, timings
+from byzax.simulator import augmentations, contracts, data, latency, partitions, rates, schedules, timings, transforms
 from byzax.simulator.data.base import Dataset, dataset
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
 from byzax.simulator.topologies import Topology, gossip
+from byzax.simulator.transforms import Transform
 from tests.nightly import by_day, by_night
 
 SMALL: dict[str, Any] = {
@@ -53,6 +54,13 @@ from byzax.attacks.base import honest_mean, stateless
 def mine(n: int, f: int, *, scale: float = 2.0):
     return stateless(lambda key, view: -scale * honest_mean(view))
 """,
+    "transform": """
+from byzax.simulator.transforms.base import stateless
+
+def mine(shapes, *, scale: float = 1.0):
+    send = lambda keys, vector: scale * vector
+    return stateless(send, lambda keys, message: message, 10, unbiased=True, omega=1.0, contraction=0.5)
+""",
 }
 
 
@@ -79,6 +87,8 @@ def settings(kind, function):
             return {"topology": {"name": "gossip", "graph": function}}, "topology.graph"
         case "mixing":
             return {"topology": {"name": "gossip", "mixing": function}, "rule": "average"}, "topology.mixing"
+        case "transform":
+            return {"wire": {"up": [function]}}, "wire.up[0]"
         case "partition":
             return {"data": {**SMALL["data"], "partition": function}}, "data.partition"
         case "augmentation":
@@ -110,12 +120,13 @@ ARGUMENTS = {
     "topology": "n, f",
     "graph": "n",
     "mixing": "n, f",
+    "transform": "shapes",
     "rate": "updates",
     "local.rate": "updates",
 }
 KINDS = [
     "rule", "base", "pre", "filter", "attack", "timing", "model", "data", "partition", "augmentation", "schedule",
-    "topology", "graph", "mixing", "latency", "later latency", "up.delay", "down.delay", "factors", "rate",
+    "topology", "graph", "mixing", "transform", "latency", "later latency", "up.delay", "down.delay", "factors", "rate",
     "local.rate", "optimizer", "local.optimizer",
 ]  # fmt: skip
 
@@ -175,6 +186,7 @@ PLAIN: dict[str, Any] = {
     "schedule": lambda n, f: Schedule(),
     "timing": lambda: timings.late(age=3),
     "topology": lambda n, f: gossip(n, f),
+    "transform": lambda shapes: transforms.build("sign", shapes),
 }
 FIELDS = [
     (kind, field, wrong)
@@ -186,6 +198,7 @@ FIELDS = [
         "schedule": Schedule,
         "timing": Timing,
         "topology": Topology,
+        "transform": Transform,
     }.items()
     for field in made._fields
     for wrong in [object(), {"unheard of"}, -1, "text"]
@@ -678,7 +691,9 @@ def test_a_function_can_stand_wherever_a_part_is_an_option_of_another(kind, name
     whole: dict[str, Any] = {**SMALL, "rule": "average", "weights": "samples", "workers": {"total": 7, "byzantine": 1}}
     if kind == "rule":
         whole = {**SMALL, "attack": "zero"}
-    result = byzax.run(whole | {kind: {"name": name, option: given, **more}}, out=tmp_path / "out", quiet=True)
+    part = {"name": name, option: given, **more}
+    changes = {"wire": {"up": part}} if kind == "transform" else {kind: part}
+    result = byzax.run(whole | changes, out=tmp_path / "out", quiet=True)
     assert result.runs["status"].tolist() == ["complete"]
     # what was recorded names it again
     recorded = byzax.run(tmp_path / "out" / "scenario.yaml", quiet=True)
@@ -686,8 +701,9 @@ def test_a_function_can_stand_wherever_a_part_is_an_option_of_another(kind, name
         result.metrics.drop(columns="wall_s", errors="ignore")
     )
     # and it is called by hand too
-    made = members.find(kind, name)(7, 1, **{option: given, **more})
-    assert isinstance(made, {"rule": Aggregator, "attack": Attack}[kind])
+    sizes = [((64, 10), (10,))] if kind == "transform" else [7, 1]
+    made = members.find(kind, name)(*sizes, **{option: given, **more})
+    assert isinstance(made, {"rule": Aggregator, "attack": Attack, "transform": Transform}[kind])
 
 
 def test_a_message_of_a_part_itself_is_left_as_it_is():

@@ -17,6 +17,7 @@ from byzax.simulator.executors.compiled_updates import build_advance
 from byzax.simulator.executors.driver import Saving
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import topology
+from byzax.simulator.world import load, share_out
 from tests.nightly import by_day, by_night
 from tests.reference.drawn import drawn
 from tests.reference.schedule import Row
@@ -68,6 +69,10 @@ CASES = {
     },
     "exponential, quorum, Metropolis, mishaps": {
         "topology": {"graph": "exponential", "quorum": 2, "mixing": "weighted_average"}, "latency": MISHAPS,
+    },
+    "ring, gradient tracking, momentum": {
+        "topology": {"graph": "ring", "mixing": "weighted_average", "tracking": True}, "workers": 5,
+        "worker_momentum": {"beta": 0.5},
     },
     "drawn anew, median": {
         "topology": {"graph": {"name": "random_regular", "degree": 3}, "redraw_every": 1, "byzantine_neighbours": 1},
@@ -128,6 +133,7 @@ def reference(name):
     joined = topology(study.run).rounds and topology(study.run).rounds(study.run).steps[1].joined
     memory, sgd = Memory(inputs), {"learning_rate": 0.3, "momentum": 0.0} | case.get("optimizer", {})
     models, velocity = [[inputs.first] * n], np.zeros((n, len(inputs.first)))
+    tracked, last, mixed = np.zeros((3, n, len(inputs.first)))
     for t in range(STEPS):
         around = neighbours(n, graph) if joined is None else [np.flatnonzero(each) for each in joined(0, t)]
         degree = [len(each) - 1 for each in around]
@@ -146,6 +152,10 @@ def reference(name):
             # each node goes on from its own model
             row = row_of(given, inputs, FORMULAS, memory, Row(worker=i, job=t, version=0), [w])
             descent = w - row if case.get("local", {}).get("send") == "model" else row
+            if options.get("tracking"):
+                # the mean of what the neighbours tracked, and how the own row changed
+                tracked[i], last[i] = mixed[i] + row - last[i], row
+                descent = tracked[i]
             velocity[i] = sgd["momentum"] * velocity[i] + descent
             halves.append(w - sgd["learning_rate"] * velocity[i])
         after = []
@@ -155,6 +165,7 @@ def reference(name):
                 continue
             share = {j: 1 / (1 + max(degree[i], degree[j])) for j in inbox if j != i}
             share[i] = 1 - sum(share.values())
+            mixed[i] = sum(share[j] * tracked[j] for j in inbox)
             mixing = options.get("mixing")
             # a rule that knows no weights takes all neighbours alike
             counted = {j: 1 if mixing == "bridge" else share[j] for j in inbox}
@@ -342,6 +353,41 @@ def test_ubar_judges_anew_in_every_round_and_alike_in_compiled_loops():
     assert len({each.weights.tobytes() for each in checkpoints_of(name, "loop", **recording)}) > 2
 
 
+def test_gradient_tracking_reaches_the_optimum_where_gossip_stays_beside_it():
+    def ends(tracking):
+        study = parse_as(
+            Study,
+            {
+                "name": "tracking", "steps": 400, "evaluate_every": 400, "rule": "average", "attack": "none",
+                "data": {
+                    "name": "linear_regression", "samples": 120, "features": 3, "noise": 1.0, "batch_size": 200,
+                    "partition": "feature_skew", "normalise": "none",
+                },
+                "model": "linear", "workers": {"total": 6, "byzantine": 0}, "executor": "vectorised",
+                # one step on all samples of the node: no noise
+                "local": {"epochs": 1, "learning_rate": 1.0}, "optimizer": {"name": "sgd", "learning_rate": 0.02},
+                "topology": {"name": "gossip", "graph": "ring", "mixing": "weighted_average", "tracking": tracking},
+            },
+        )  # fmt: skip
+        with executors.session(study.executor) as execute:
+            *_, last = execute(study.task)
+        return study, last
+
+    study, tracked = ends(tracking=True)
+    _, plain = ends(tracking=False)
+    data, (_, shares) = load(study.data), share_out(study.run.data, 6, study.run.seed)
+    normal, right = np.zeros((4, 4)), np.zeros(4)
+    for share in shares:
+        x = np.column_stack([data.x[share].astype(float), np.ones(len(share))])
+        normal += x.T @ x / len(share)
+        right += x.T @ data.y[share] / len(share)
+    best = np.linalg.solve(normal, right)
+    # of any order of weights and bias
+    np.testing.assert_allclose(np.sort(tracked.params), np.sort(best), atol=1e-4)
+    assert tracked.evaluation.consensus_distance < 1e-4
+    assert plain.evaluation.consensus_distance > 0.02
+
+
 def test_weights_are_means_over_the_honest_nodes():
     study = scenario_of("tree, Metropolis", record={"weights": True})
     with executors.session(study.executor) as execute:
@@ -412,6 +458,17 @@ def test_a_replay_gives_the_same_bits():
                 "latency": MISHAPS | {"crashes": [{"server": 0, "at": 1.0}]},
             },
             "^topology: gossip: has no server 0, which latency.crashes names: name workers",
+        ),
+        (
+            {"topology": {"name": "gossip", "graph": "torus", "tracking": True}},
+            "^topology.tracking: is for the weights of edges .* take mixing weighted_average",
+        ),
+        (
+            {
+                "topology": {"name": "gossip", "graph": "torus", "tracking": True, "mixing": "weighted_average"},
+                "rule": "average",
+            },
+            "^topology: gossip: what is tracked .* take workers.byzantine 0",
         ),
         (
             {"topology": {"name": "gossip", "graph": "torus", "redraw_every": 1}},

@@ -13,6 +13,7 @@ from byzax.options import OptionError, PartError
 from byzax.simulator import graphs
 from byzax.simulator.graphs import NodeGraph
 from byzax.simulator.graphs.base import closed_neighbourhoods, edge_weights
+from byzax.simulator.parts import topology as topology_of
 from byzax.simulator.topologies import build, gossip
 
 
@@ -157,6 +158,42 @@ def test_averaging_contracts_by_the_second_largest_eigenvalue(graph):
         assert after <= second * before * (1 + 1e-4)
     # no faster either, once the other eigenvalues are gone
     assert distances[-1] > 0.7 * second * distances[-2]
+
+
+def metropolis(linked):
+    """The weights of a graph, from its definition."""
+    degree = linked.sum(axis=1) - 1
+    found = np.where(linked, 1 / (1 + np.maximum.outer(degree, degree)), 0)
+    np.fill_diagonal(found, 0)
+    return found + np.diag(1 - found.sum(axis=1))
+
+
+@pytest.mark.parametrize("graph", [{"name": "random_regular", "degree": 3}, {"name": "erdos_renyi", "p": 0.3}])
+def test_averaging_over_graphs_drawn_anew_contracts_by_the_mean_of_squares(graph):
+    def once(updates: int):
+        return lambda step: jnp.where(step == 0, 5.0, 0.0)
+
+    topology = {"name": "gossip", "graph": graph, "mixing": "weighted_average", "redraw_every": 1}
+    optimizer = {"name": "sgd", "learning_rate": once}
+    run = byzax.Run(**SMALL, topology=topology, optimizer=optimizer)
+    described = topology_of(run).rounds
+    assert described is not None
+    joined = described(run).steps[1].joined
+    assert joined is not None
+    drawn = [metropolis(joined(run.seed, t)) for t in range(400)]
+    models = [each.params.astype(float) for each in byzax.simulate(run)]
+    for t, (before, after) in enumerate(itertools.pairwise(models), 1):
+        np.testing.assert_allclose(after, drawn[t] @ before, atol=1e-5)
+    # other repeats have other graphs
+    assert any((joined(run.seed, t) != joined(run.seed + 1, t)).any() for t in range(3))
+    # E |W x - mean|² <= second eigenvalue of E W² times |x - mean|²: of half of the draws for the other half
+    second = np.sort(np.linalg.eigvalsh(np.mean([each @ each for each in drawn[:200]], axis=0)))[-2]
+    x = models[0] - models[0].mean(axis=0)
+    ratios = [np.sum((each @ x) ** 2) / np.sum(x**2) for each in drawn[200:]]
+    assert second < 1
+    assert np.mean(ratios) <= second + 5 * np.std(ratios) / np.sqrt(200)
+    # single graphs may not contract at all
+    assert max(ratios) > np.mean(ratios)
 
 
 # mistakes

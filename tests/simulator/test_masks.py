@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import byzax
 from byzax.simulator.executors.base import plan
+from byzax.simulator.executors.ledger import traffic
 from byzax.simulator.masks import FixedPoint, decode, encode, fixed_point, mask_rows, pairs_of, sum_groups
 from byzax.simulator.mistakes import ScenarioError
 from tests.nightly import by_night
@@ -185,6 +186,13 @@ def test_the_timeline_says_how_many_groups_the_rule_sees():
     assert plan(small(**SMALL, masks=MASKS).run).seen.tolist() == [3, 3, 3]
 
 
+def test_a_masked_row_has_its_bits_for_each_parameter_in_the_ledger():
+    run = small(**SMALL, masks=MASKS | {"bits": 12}).run
+    sent = traffic(run, plan(run))
+    assert sent.bits_up[-1] == 3 * N * 15 * 12
+    assert sent.bits_down[-1] == 3 * N * 15 * 32
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"attack": "little"}, by_night({"attack": {"name": "optimised", "attack": "empire", "evaluations": 4}})],
@@ -208,6 +216,7 @@ def test_attackers_inside_groups_are_asked_about_the_means_that_the_rule_sees(ch
         ({"masks": MASKS, "schedule": "asynchronous"}, "masks: .* all workers begin together"),
         ({"masks": MASKS, "schedule": {"name": "sampled", "participants": 5}}, "masks: .* all workers begin together"),
         ({"masks": MASKS, "topology": "gossip"}, "masks: .* topology parameter_server"),
+        ({"masks": MASKS, "wire": {"up": ["qsgd"]}}, "masks: .* no wire.up"),
         ({"masks": MASKS, "weights": "samples"}, "masks: .* weights equal"),
         (
             {"masks": MASKS, "privacy": {"level": "server", "clip": 1.0, "noise": 1.0}},

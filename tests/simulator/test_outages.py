@@ -13,7 +13,7 @@ from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.config.part import Choice
 from byzax.simulator.config.study import Study
-from byzax.simulator.durations import Durations
+from byzax.simulator.durations import Durations, MessageBits
 from byzax.simulator.executors.base import plan
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
@@ -59,7 +59,7 @@ def planned_with(described, steps, computing, delays, source):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(rounds, "build_draws", build_draws)
         monkeypatch.setattr(rounds, "build_links", build_links)
-        return plan_rounds(described, steps, source, 0, 32)
+        return plan_rounds(described, steps, source, 0, MessageBits(32, 32, 32))
 
 
 def leaves_of(outages):

@@ -15,6 +15,7 @@ from dp_accounting.rdp import RdpAccountant
 from scipy import stats
 
 import byzax
+from byzax.experiments.notes import privacy_notes
 from byzax.models import softmax
 from byzax.simulator import accounting, executors, snapshots
 from byzax.simulator.accounting import Release, epsilon_of
@@ -438,6 +439,14 @@ def test_a_run_that_was_left_goes_on_with_the_same_noise_and_the_same_epsilon():
 def test_what_goes_with_no_privacy_is_refused_in_one_line_with_its_key(changes, said):
     with pytest.raises(ScenarioError, match=said):
         byzax.run(**SMALL | changes, name="refused")
+
+
+def test_what_epsilon_does_not_claim_is_noted_before_a_run():
+    assert [*privacy_notes(small())] == []
+    said = [*privacy_notes(small(privacy=SAMPLE, data={"name": "digits", "normalise": "unit"}))]
+    assert [line.split(":")[0] for line in said] == ["data.normalise", "privacy"]
+    for quiet in ({"data": DATA | {"batches": "poisson"}}, {"local": {"epochs": 1}}):
+        assert [*privacy_notes(small(privacy=SAMPLE, **quiet))] == []
 
 
 def test_without_the_library_a_run_is_refused_with_the_way_out(monkeypatch):

@@ -121,8 +121,8 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
         def take(wait: bool) -> list[Look] | None:
             if not wait and not ray.wait([evaluation], timeout=0)[0]:
                 return None
-            found, params = fetch(pool.head, evaluation)
-            return [Look(found, np.asarray(params), since)]
+            found, params, bits = fetch(pool.head, evaluation)
+            return [Look(found, np.asarray(params), since, bits)]
 
         return take
 

@@ -19,7 +19,7 @@ from byzax.simulator.executors.turn_events import TurnEvents
 from byzax.simulator.rounds import Rounds
 
 
-class Begun(NamedTuple):
+class BegunTurn(NamedTuple):
     """A turn that was begun, or left out and followed by other events.
 
     Attributes:
@@ -73,8 +73,8 @@ class RacingActors:
         self._states: dict[Node, Any] = {}
         self._at_end: dict[int, dict[Node, Any]] = {}
         self._seen: dict[int, dict[int, SeenEvent | None]] = {}
-        self._acts: dict[Any, Begun] = {}
-        self._done: dict[Turn, tuple[Begun, list[SeenEvent]]] = {}
+        self._acts: dict[Any, BegunTurn] = {}
+        self._done: dict[Turn, tuple[BegunTurn, list[SeenEvent]]] = {}
         self._receipts: dict[Any, Receipt] = {}
         self._news: list[News] = []
         self._rounds_of = {(kind, i): 0 for kind in self._kinds() for i in range(len(hosts.hosted[kind]))}
@@ -99,11 +99,11 @@ class RacingActors:
         self._seen.pop(round_, None)
 
     def left(self, round_: int) -> bool:
-        """Whether all nodes are done with a round, or dead."""
+        """Tells whether all nodes are done with a round, or dead."""
         return min(self._rounds_of.values()) > round_
 
     def seen(self, round_: int) -> list[tuple[str, SeenEvent | None]]:
-        """What was seen of the events of a round, with the names of their steps, in their order."""
+        """The results of the events of a round by which its update is measured, with the names of their steps."""
         found = dict.fromkeys(self._events.beside()) | self._seen.get(round_, {})
         return [(self._events.name(place), found[place]) for place in sorted(found)]
 
@@ -121,7 +121,7 @@ class RacingActors:
         kind, node = self._node(turn)
         return int(self._hosts.hosted[kind][node])
 
-    def _act(self, turn: Turn, events: list[SingleEvent], left_out: bool = False) -> Begun:
+    def _act(self, turn: Turn, events: list[SingleEvent], left_out: bool = False) -> BegunTurn:
         """Has events carried out at the actor of a turn."""
         host, mine = self._hosts.handles[self._host(turn)], {event.number for event in events}
         numbers = dict.fromkeys(source for event in events for source, *_ in event.reads if source not in mine)
@@ -129,7 +129,7 @@ class RacingActors:
         given = self._node(turn), events, turn.round in self._recorded, *messages
         message, states, about = host.act.options(num_returns=3).remote(*given)
         before = self._states.get(self._node(turn))
-        self._acts[about] = begun = Begun(turn, events, message, states, before, left_out)
+        self._acts[about] = begun = BegunTurn(turn, events, message, states, before, left_out)
         return begun
 
     def _begin(self, turn: Turn, heard: Sequence[int]) -> None:
@@ -155,7 +155,7 @@ class RacingActors:
                 receipt = self._hosts.handles[host].receive.remote(begun.message)
                 self._receipts[receipt] = Receipt(turn, tuple(those), host)
 
-    def _take(self, begun: Begun, seen: Sequence[SeenEvent]) -> None:
+    def _take(self, begun: BegunTurn, seen: Sequence[SeenEvent]) -> None:
         """Takes what became of events that count."""
         found = {each.place: each for each in seen}
         for event in begun.events:
