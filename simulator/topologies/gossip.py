@@ -100,7 +100,7 @@ def gossip(
         PartError: For an impossible n and f.
 
     References:
-        Lian et al. 2017 (D-PSGD); He et al. 2022 (ClippedGossip); Luo et al. 2019 (quorums); Nedic et al. 2017 (tracking)
+        Lian et al. 2017 (D-PSGD); He et al. 2022 (ClippedGossip); Luo et al. 2019 (quorums); Nedic et al. 2017 (DIGing)
     """
     check_workers("gossip", n, f)
     name, make_graph = nested("graph", "graph", graph, NodeGraph)
