@@ -122,8 +122,7 @@ def link_notes(scenario: Study) -> Iterator[str]:
         if link != type(link)() and way not in used:
             yield (
                 f"latency.{way}: with topology {run.topology.label} no message takes its time from it, and it changes "
-                "nothing: "
-                f"changes nothing: delays here are those of latency.{' and latency.'.join(each for each in WAYS if each in used)}"
+                f"nothing: delays here are those of latency.{' and latency.'.join(each for each in WAYS if each in used)}"
             )
 
 
