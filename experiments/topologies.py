@@ -22,7 +22,7 @@ from byzax.simulator.events import Node
 from byzax.simulator.executors.base import fixed_byzantine_workers, network_of, plan, prepare
 from byzax.simulator.executors.ledger import Links, links
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.parts import f_of_rule, rule_of, topology
+from byzax.simulator.parts import f_of_rule, groups_of, rule_of, topology
 from byzax.simulator.rounds import Rounds
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.rule_rows import check_rule
@@ -117,9 +117,10 @@ def conditions(structure: Structure) -> list[Condition]:
     if parts.mixes:
         found += _of_neighbours(structure)
     elif parts.inboxes is None:
-        found += _of_rule(
-            structure, "server 0", f"rows of {run.workers.total} workers", int(structure.timeline.seen[0])
-        )
+        groups = groups_of(run)
+        reads = "rows" if groups is None else f"means of {groups.number} groups"
+        seen = int(structure.timeline.seen.min())
+        found += _of_rule(structure, "server 0", f"{reads} of {run.workers.total} workers", seen)
     else:
         for rows in parts.inboxes:
             who = "processes" if exchanging else "servers"

@@ -16,8 +16,9 @@ from byzax.simulator.world import World
 
 Array = jax.Array
 
-# Numbers of the gradients of single samples that are in memory together, for each worker that is computed at once.
-AT_ONCE = 2**22
+# Numbers of the gradients of single samples that are in memory together, for each worker that is computed at once. As
+# many as stay in a cache: of a model of 50,000 parameters 64 samples at once take 5 times as long as by 8 on a CPU.
+AT_ONCE = 2**19
 
 
 class PrivateGradient(Protocol):

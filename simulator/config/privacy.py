@@ -24,7 +24,7 @@ class Privacy(Description, frozen=True):
     )
     chunk: Count | None = Field(
         default=None,
-        description="With level sample the gradients that are in memory together; null: of 4,194,304 numbers in all.",
+        description="With level sample the gradients in memory together; null: as many as have 524,288 numbers.",
     )
 
     @model_validator(mode="after")
