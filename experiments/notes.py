@@ -120,9 +120,10 @@ def link_notes(scenario: Study) -> Iterator[str]:
     for way in WAYS:
         link = getattr(run.latency, way)
         if link != type(link)() and way not in used:
+            others = " and ".join(f"latency.{each}" for each in WAYS if each in used)
             yield (
-                f"latency.{way}: with topology {run.topology.label} no message takes its time from it, and it changes "
-                f"nothing: delays here are those of latency.{' and latency.'.join(each for each in WAYS if each in used)}"
+                f"latency.{way}: with topology {run.topology.label} no message takes its time from it, so that it "
+                f"changes nothing: delays here are those of {others}"
             )
 
 
