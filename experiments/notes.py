@@ -105,7 +105,7 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
 
 
 def link_notes(scenario: Study) -> Iterator[str]:
-    """Notes about delays of links over which nothing is sent.
+    """Notes about delays of links that change nothing.
 
     Args:
         scenario: The scenario.
@@ -121,8 +121,9 @@ def link_notes(scenario: Study) -> Iterator[str]:
         link = getattr(run.latency, way)
         if link != type(link)() and way not in used:
             yield (
-                f"latency.{way}: with topology {run.topology.label} no message goes that way: it changes nothing; "
-                f"delays here are those of latency.{' and latency.'.join(each for each in WAYS if each in used)}"
+                f"latency.{way}: with topology {run.topology.label} no message takes its time from it, and it changes "
+                "nothing: "
+                f"changes nothing: delays here are those of latency.{' and latency.'.join(each for each in WAYS if each in used)}"
             )
 
 

@@ -185,9 +185,11 @@ def _of_neighbours(structure: Structure) -> Iterator[Condition]:
         groups.setdefault((len(senders), liars), []).append(node[1])
     for (senders, liars), nodes in sorted(groups.items()):
         who, reads = _nodes(nodes), f"{senders} neighbours, {liars} Byzantine"
-        f = f_of_rule(run, senders + 1)
+        # of a quorum, or a pair, fewer
+        rows = min(senders + 1, (topology(run).inboxes or (senders + 1,))[-1])
+        f = f_of_rule(run, rows)
         yield Condition(who, reads, f"at most f = {f} Byzantine neighbours: {liars}", liars <= f)
-        yield _fits(run, who, reads, senders + 1)
+        yield _fits(run, who, reads, rows)
 
 
 def _nodes(numbers: list[int]) -> str:

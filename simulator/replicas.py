@@ -168,6 +168,11 @@ def _check(run: Run, replicas: Replicas) -> None:
             f"{run.topology.label}: without an honest server the models of the honest workers are measured: leave one "
             "of them honest"
         )
+    if not replicas.honest and run.clock == "wall":
+        raise PartError(
+            f"{run.topology.label}: without an honest server the models of workers are measured, which are not all in "
+            "the same round of a race: take clock virtual, or leave one server honest"
+        )
     check_in_step(run, may_lose=True)
 
 

@@ -1,6 +1,7 @@
 """The contract of the times of rounds: what a node reads is a quorum, and was sent to it before."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from byzax.simulator.rounds import Rounds, RoundStep, no_times
 from byzax.simulator.timeline import RoundTimes, Timeline
@@ -69,16 +70,16 @@ def _check_messages(step: RoundStep, mine: RoundTimes, sent: RoundTimes, seed: i
             step, np.asarray((mine.taken & ~joined).any(axis=2)), "reads the message of a node that it is not joined to"
         )
     count = mine.taken.sum(axis=2)
-    _refuse(step, np.asarray(~happened & (count > 0)), "reads messages and never happens")
+    _refuse(step, ~happened & (count > 0), "reads messages and never happens")
     fits = (count == np.where(gathers, quorums, 1)) | (step.alone & (count == 1))
-    _refuse(step, np.asarray(happened & ~fits), "reads another number of messages than it waits for")
+    _refuse(step, happened & ~fits, "reads another number of messages than it waits for")
     if step.alone or step.every > 1:
         own = (mine.taken & (senders == np.arange(nodes)[:, None])).any(axis=2)
-        _refuse(step, np.asarray(happened & ~own & (step.alone | ~gathers)), "does not read its own message")
+        _refuse(step, happened & ~own & (step.alone | ~gathers), "does not read its own message")
 
 
-def _refuse(step: RoundStep, where: np.ndarray, what: str) -> None:
-    if where.any():
+def _refuse(step: RoundStep, where: ArrayLike, what: str) -> None:
+    if np.any(where):
         update, node = np.argwhere(where)[0]
         _refuse_one(step, update, node, what)
 

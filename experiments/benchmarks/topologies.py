@@ -34,6 +34,8 @@ TOPOLOGIES: dict[str, Any] = {
     },
     "gossip, ring": {"name": "gossip", "graph": "ring", "byzantine_neighbours": 1},
     "gossip, complete": {"name": "gossip", "graph": "complete"},
+    "sharded, 4 servers": {"name": "sharded", "servers": 4},
+    "all-gather": "all_gather",
 }
 
 

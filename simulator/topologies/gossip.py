@@ -100,9 +100,7 @@ def gossip(
         PartError: For an impossible n and f.
 
     References:
-        Lian et al., NeurIPS 2017 (D-PSGD); He, Karimireddy, Jaggi 2022 (ClippedGossip); Farhadkhani et al., ICML 2023;
-        Luo, Lin, Zhuo, Qian, ASPLOS 2019 (Hop: quorums of neighbours); Nedic, Olshevsky, Shi 2017 (DIGing) and Pu,
-        Nedic 2018 (gradient tracking)
+        Lian et al. 2017 (D-PSGD); He et al. 2022 (ClippedGossip); Luo et al. 2019 (quorums); Nedic et al. 2017 (DIGing)
     """
     check_workers("gossip", n, f)
     name, make_graph = nested("graph", "graph", graph, NodeGraph)

@@ -72,8 +72,7 @@ def pairwise(
         PartError: For an impossible n and f.
 
     References:
-        Lian, Zhang, Zhang and Liu, ICML 2018 (AD-PSGD); Boyd, Ghosh, Prabhakar and Shah 2006, "Randomized gossip
-        algorithms"
+        Lian et al., ICML 2018 (AD-PSGD); Boyd et al., IEEE Trans. IT 2006, "Randomized gossip algorithms"
     """
     check_workers("pairwise", n, f)
     name, make_graph = nested("graph", "graph", graph, NodeGraph)

@@ -20,7 +20,7 @@ from byzax.simulator.diagnostics import Diagnostics, compare_with_honest
 from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.messages import stack_rows
+from byzax.simulator.messages import RowOf, stack_rows
 from byzax.simulator.parts import f_of_rule, message_bits, rule_of
 from byzax.simulator.periodic import by_step, check_in_step, periodic_network
 from byzax.simulator.replicas import Trainee
@@ -297,9 +297,12 @@ def _build_steps(
 
     def build_slicing(server: int) -> Callable[..., EventResult]:
         cut = jax.jit(lambda row: cuts.cut(row, server))
+        of_first = jax.jit(lambda rows: cuts.cut(rows[0], server))
 
         def send(here: World, event: NodeEvent, trainee: Trainee, messages: Sequence[Any]) -> EventResult:
-            return EventResult(trainee, cut(stack_rows(messages)[0]))
+            # one compiled call for a row that is there alone
+            given = messages[0]
+            return EventResult(trainee, of_first(stack_rows(messages)) if isinstance(given, RowOf) else cut(given))
 
         return send
 
@@ -324,10 +327,10 @@ def _build_steps(
         return EventResult(shard._replace(server=server), server.params, seen, (decision.aggregate, rows))
 
     def pull(here: World, event: NodeEvent, trainee: Trainee, messages: Sequence[Any]) -> EventResult:
-        params = joined(stack_rows(messages))
+        params = joined([messages[s] for s in of_servers])
         return EventResult(trainee._replace(params=params), params)
 
-    joined = jax.jit(lambda slices: cuts.join([slices[s] for s in of_servers]))
+    joined = jax.jit(cuts.join)
 
     @jax.jit
     def flat(server: Server) -> Array:
@@ -342,7 +345,7 @@ def _build_steps(
         return EventResult(shard, flat(shard.server))
 
     def view(here: World, event: NodeEvent, state: Any, messages: Sequence[Any]) -> EventResult:
-        state = (unflat if forges else joined)(stack_rows(messages))
+        state = unflat(stack_rows(messages)) if forges else joined([messages[s] for s in of_servers])
         return EventResult(state, state)
 
     exchanges = [

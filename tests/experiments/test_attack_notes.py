@@ -7,6 +7,7 @@ import pytest
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
+from byzax.experiments.notes import link_notes
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import expand
 from byzax.simulator.config.study import Study
@@ -153,3 +154,13 @@ def test_the_note_about_a_trigger_that_does_not_show_is_of_the_images_as_they_ar
         x[:, 5:, 5:] = corner
         np.savez(tmp_path / "a.npz", x=x, y=y)
         assert any("the trigger of backdoor changes none" in line for line in attack_notes(scenario)) == said
+
+
+def test_delays_of_links_that_change_nothing_are_noted():
+    latency = {"name": "constant", "peer": {"delay": 1.0}}
+    (line,) = link_notes(small(latency=latency))
+    assert line.startswith("latency.peer: with topology parameter_server no message takes its time from it")
+    pairs = {"topology": "pairwise", "rule": "average", "attack": "none", "workers": {"total": 4, "byzantine": 0}}
+    assert [*link_notes(small(latency=latency, **pairs))] == []
+    (line,) = link_notes(small(latency={"name": "constant", "up": {"delay": 1.0}}, **pairs))
+    assert line.startswith("latency.up: ")

@@ -9,21 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import byzax
 from byzax.simulator import executors, round_contract
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.latency import LatencyPart
 from byzax.simulator.config.part import Choice
 from byzax.simulator.config.study import Study
+from byzax.simulator.durations import MessageBits
 from byzax.simulator.executors import RunError, loop
 from byzax.simulator.executors.base import delivered, digest, plan
 from byzax.simulator.executors.driver import Saving
-from byzax.simulator.executors.round_racing import News, RoundCrew, race_rounds
+from byzax.simulator.executors.round_crew import News, RoundCrew
+from byzax.simulator.executors.round_racing import race_rounds
 from byzax.simulator.executors.round_record import RaceRecord
-from byzax.simulator.parts import message_bits, topology
+from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import topology
 from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.timeline import check
 from byzax.simulator.timeline_files import load, save
+from byzax.simulator.wire import wire_bits
 from tests.nightly import by_night
 from tests.simulator.conftest import processes, same
 from tests.simulator.test_replicas import CASES, SCENARIO, scenario_of
@@ -114,7 +119,7 @@ def test_a_race_of_machines_without_haste_is_the_plan(name):
     study = parse_as(Study, SCENARIO | (CASES | GOSSIP)[name] | {"steps": 20, "workers": {"total": 12, "byzantine": 2}})
     rounds, planned = rounds_of(study), plan(study.run)
     machines = Machines(rounds)
-    made = finish(RaceRecord(rounds, 20), study.run.latency, message_bits(study.run), machines)
+    made = finish(RaceRecord(rounds, 20), study.run.latency, wire_bits(study.run), machines)
     round_contract.check(rounds, check(made, 12), 0)
     round_contract.check(rounds, planned, 0)
     for one, other in zip(made.rounds, planned.rounds, strict=True):
@@ -128,7 +133,7 @@ def test_a_race_of_machines_without_haste_is_the_plan(name):
     np.testing.assert_allclose(made.rows.arrived_s, planned.rows.arrived_s, atol=1e-9)
 
 
-LATENCY = Choice("latency", LatencyPart)
+LATENCY, BITS = Choice("latency", LatencyPart), MessageBits(32, 32, 32)
 
 
 def drawn_rounds(data, n, servers):
@@ -171,7 +176,7 @@ def test_each_node_reads_the_first_that_come_to_it_whoever_is_late_lost_or_dead(
     machines = Machines(
         rounds, lambda turn: float(rng.exponential(0.3)), lambda turn, reader: float(rng.exponential(1.0)), kills
     )
-    made = finish(RaceRecord(rounds, steps), latency, 32, machines)
+    made = finish(RaceRecord(rounds, steps), latency, BITS, machines)
     if made.steps:
         round_contract.check(rounds, check(made, n), 0)
     assert made.steps == steps or "never happens" in made.stopped
@@ -208,13 +213,21 @@ def test_a_peer_that_is_back_begins_with_the_round_that_the_others_are_at():
         {"name": "constant", "seconds": 1.0, "crashes": [{"worker": 0, "at": 5.5, "back": 30.2}]}
     )
     machines = Machines(Rounds(steps, "mix", everyone), way=lambda turn, reader: 0.05)
-    made = finish(RaceRecord(machines.rounds, 40), latency, 32, machines)
+    made = finish(RaceRecord(machines.rounds, 40), latency, BITS, machines)
     assert made.steps == 40
     jobs = {turn.round: begun_s for turn, (begun_s, _) in machines.heard.items() if turn.step == 0 and turn.node == 0}
     assert [*jobs][:6] == [0, 1, 2, 3, 4, 5]
     after = [round_ for round_, begun_s in jobs.items() if begun_s > 6]
     assert after[0] in (27, 28, 29)
     assert after == [*range(after[0], 40)]
+
+
+def test_a_race_without_an_honest_server_is_refused_with_the_way_out():
+    topology = {"name": "guanyu", "servers": 1, "byzantine_servers": 1, "unproven": True}
+    study = race_of(topology=topology)
+    with pytest.raises(ScenarioError, match=r"^topology: guanyu: without an honest server.*clock virtual"):
+        byzax.validate(study)
+    byzax.validate(race_of(topology=topology, clock="virtual", executor="loop"))
 
 
 def test_times_that_cannot_be_are_named():
@@ -262,6 +275,11 @@ FEW = {
         "gather_every": 3,
     },
 }  # fmt: skip
+# with less to compile
+HONEST = {
+    "workers": {"total": 6, "byzantine": 0}, "attack": "none",
+    "topology": FEW["topology"] | {"byzantine_servers": 0, "server_attack": "none"},
+}  # fmt: skip
 MS = {
     "name": "exponential", "mean": 0.005,
     **{way: {"delay": {"name": "exponential", "mean": 0.005}} for way in ("up", "down", "peer")},
@@ -288,6 +306,13 @@ RACES = {
         "latency": MS | {
             "crashes": [{"server": 2, "at": 0.5, "back": 1.0}, {"server": 5, "at": 1.5}],
             "outages": [{"from": 0.6, "until": 1.2, "between": [[0, 1, "server 0"], [3, "server 4"]]}],
+        },
+    },
+    "wire": {
+        **FEW, "latency": MS, "worker_momentum": 0.9, "topology": FEW["topology"] | {"server_attack": "equivocate"},
+        "wire": {
+            "up": [{"name": "top_k", "share": 0.3, "error_feedback": True}], "peer": ["float16"],
+            "down": [{"name": "qsgd", "levels": 16}],
         },
     },
     "recorded": {**FEW, "latency": MS, "record": {"weights": True, "rows": 4}},
@@ -358,7 +383,8 @@ def test_seconds_of_links_pass_for_real_and_a_slow_server_is_seldom_heard(ray_se
 @pytest.mark.parametrize(
     ("changes", "actors", "goes_on"),
     [
-        ({**FEW, "latency": MS, "steps": 60}, 3, True),
+        ({**HONEST, "latency": MS, "steps": 60}, 3, True),
+        by_night({**FEW, "latency": MS, "steps": 60}, 3, True),
         # each actor has a server and a worker: five of each are enough
         by_night({"steps": 60}, 6, True),
         by_night({"steps": 60, "worker_momentum": 0.9}, 6, True),

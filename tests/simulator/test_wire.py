@@ -410,6 +410,9 @@ REFUSED = [
      "wire.up: what a Byzantine worker sends has states of its own"),
     ({"wire": {"down": "qsgd"}, "local": {"steps": 2, "learning_rate": 0.1, "control_variates": True}},
      "wire.down: control variates are read off"),
+    ({"wire": {"up": "sign"}, "rule": "average", "masks": {"groups": 2, "range": 1.0}}, "wire.up: rows under masks"),
+    ({"wire": {"up": "sign"}, "topology": "all_reduce", "rule": "average", "attack": "none"},
+     "wire.up: all_reduce sends no rows of workers"),
 ]  # fmt: skip
 
 
@@ -470,12 +473,22 @@ def test_a_transform_of_the_users_own_is_used_from_a_file_and_recorded(tmp_path)
     assert isinstance(transform_of(described.run, "up"), Transform)
 
 
+ERRORS = {"name": "top_k", "share": 0.1, "error_feedback": True}
+
+
 @pytest.mark.slow
-def test_a_race_replays_with_what_both_ends_remember(ray_session):
-    scenario = small(
-        wire={"up": {"name": "top_k", "share": 0.1, "error_feedback": True}, "down": "qsgd"},
-        schedule={"name": "asynchronous"}, clock="wall", rule="median", attack="sign_flip", steps=12,
-        worker_momentum=0.5, executor={"name": "ray", "actors": 2},
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wire": {"up": ERRORS, "down": "qsgd"}, "schedule": "asynchronous", "worker_momentum": 0.5},
+        {"wire": {"up": ERRORS, "down": {"name": "ef21", "inner": "sign"}, "peer": "qsgd"}, "topology": "guanyu"},
+        {"wire": {"peer": {"name": "difference", "probability": 0.3}},
+         "topology": {"name": "gossip", "graph": "complete", "quorum": 4, "byzantine_neighbours": 1}},
+    ],
+    ids=["one server", "servers", "neighbours"],
+)  # fmt: skip
+def test_a_race_replays_with_what_both_ends_remember(ray_session, changes):
+    race = {"clock": "wall", "rule": "median", "attack": "sign_flip", "executor": {"name": "ray", "actors": 2}}
+    scenario = small(**changes, **race)
     raced = list(ray_session(scenario))
     assert same(raced, list(loop_executor.replay(scenario.task, raced[-1].timeline)))
