@@ -91,7 +91,6 @@ def check_masks(run: Run, schedule: Schedule) -> None:
         "a schedule in which all workers begin together and no row is older than the model (synchronous)": in_rounds,
         "weights equal": run.weights == "equal",
         "no filter": run.filter is None,
-        "no wire.up, whose messages have no sum": not run.wire.up,
         "no privacy of level server, which cannot clip a row that it does not see": run.privacy is None
         or run.privacy.level != "server",
     }

@@ -216,7 +216,7 @@ def test_attackers_inside_groups_are_asked_about_the_means_that_the_rule_sees(ch
         ({"masks": MASKS, "schedule": "asynchronous"}, "masks: .* all workers begin together"),
         ({"masks": MASKS, "schedule": {"name": "sampled", "participants": 5}}, "masks: .* all workers begin together"),
         ({"masks": MASKS, "topology": "gossip"}, "masks: .* topology parameter_server"),
-        ({"masks": MASKS, "wire": {"up": ["qsgd"]}}, "masks: .* no wire.up"),
+        ({"masks": MASKS, "wire": {"up": ["qsgd"]}}, "wire.up: rows under masks .* leave wire.up out"),
         ({"masks": MASKS, "weights": "samples"}, "masks: .* weights equal"),
         (
             {"masks": MASKS, "privacy": {"level": "server", "clip": 1.0, "noise": 1.0}},
