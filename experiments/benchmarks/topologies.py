@@ -34,8 +34,8 @@ TOPOLOGIES: dict[str, Any] = {
     },
     "gossip, ring": {"name": "gossip", "graph": "ring", "byzantine_neighbours": 1},
     "gossip, complete": {"name": "gossip", "graph": "complete"},
-    "sharded, 4 servers": {"name": "sharded", "servers": 4},
     "all-gather": "all_gather",
+    "all-reduce, ring": "all_reduce",
 }
 
 
@@ -59,7 +59,8 @@ def scenario(topology: Any, executor: str, steps: int) -> Study:
             "workers": {"total": WORKERS, "byzantine": 2},
             "data": {"name": "digits", "batch_size": 32},
             "model": {"name": "mlp", "hidden": [100]},
-            "rule": "median",
+            # rows that are summed up on their way leave no other rule
+            "rule": "average" if topology == "all_reduce" else "median",
             "attack": "sign_flip",
             "topology": topology,
             "executor": executor,
