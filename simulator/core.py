@@ -250,6 +250,7 @@ class SlicedUpdate(NamedTuple):
     make_update: Callable[[Aggregate], MakeUpdate]
 
 
+@compiled_once
 def build_sliced_update(run: Run, rows_seen: int) -> SlicedUpdate:
     """Builds the functions of servers that hold slices.
 
