@@ -272,7 +272,8 @@ def test_everything_public_has_a_docstring(path):
     module = module_of(path)
     assert module.__doc__
     for member in vars(module).values():
-        if getattr(member, "__module__", None) == module.__name__ and not member.__name__.startswith("_"):
+        name = getattr(member, "__name__", "_")
+        if getattr(member, "__module__", None) == module.__name__ and not name.startswith("_"):
             assert inspect.getdoc(member), member
 
 

@@ -125,7 +125,7 @@ def test_a_run_that_lost_workers_counts_in_the_mean_and_is_marked_at_the_first_m
     mean, *marked = lines(drawn(runs, 2))
     assert mean[2] == pytest.approx([0.1, 0.4, 0.7])
     assert marked == [("D", [10], [0.3])]
-    assert head(drawn(runs, 2))[-1] == "\N{WHITE DIAMOND} lost workers: 1 run"
+    assert head(drawn(runs, 2))[-1] == "\N{WHITE DIAMOND} lost workers or servers: 1 run"
 
 
 def test_on_a_logarithmic_axis_lines_stay_linear_in_time_and_none_is_flat_before_its_first_evaluation():

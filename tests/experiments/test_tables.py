@@ -257,7 +257,7 @@ def test_a_run_that_lost_workers_counts_and_is_named_with_whom_it_lost_when(tmp_
     page = (folder / "summary.md").read_text()
     assert f"- {said}" in page
     assert "of 2)" not in page
-    assert "lost workers: 1 run" in (folder / "accuracy.svg").read_text()
+    assert "lost workers or servers: 1 run" in (folder / "accuracy.svg").read_text()
 
 
 def test_runs_that_were_cut_short_make_no_tables_and_plots_of_time(tmp_path):
