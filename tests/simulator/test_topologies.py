@@ -231,7 +231,10 @@ REFUSED = [
     ({"schedule": {"name": "synchronous", "quorum": 5}}, "topology: gossip: all nodes wait for all others"),
     ({"clock": "wall", "executor": "ray"}, "topology: gossip: has virtual time alone"),
     ({"latency": {"name": "constant", "loss": 0.1}}, "topology: gossip: all nodes wait for all others"),
-    ({"latency": {"name": "constant", "crashes": [{"worker": 1, "at": 1}]}}, "topology: gossip: all nodes wait for all others"),
+    (
+        {"latency": {"name": "constant", "crashes": [{"worker": 1, "at": 1}]}},
+        "topology: gossip: all nodes wait for all others",
+    ),
     ({"attack": {"name": "sign_flip", "timing": "first"}}, "topology: gossip: Byzantine nodes send in time"),
     ({"attack": "silent"}, "topology: gossip: Byzantine nodes send in time"),
     ({"workers": {"total": N, "byzantine": {"count": 1, "per_round": "sampled"}}}, "topology: gossip: the Byzantine"),
