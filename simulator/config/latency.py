@@ -1,13 +1,14 @@
 """The durations of computing and messages, lost messages and crashes."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, Strict, create_model, model_validator
+from pydantic import BeforeValidator, Field, Strict, create_model, model_validator
 
-from byzax.simulator.config.base import Description, Seconds, Share
+from byzax.simulator.config.base import Description, Seconds, Share, is_list, mistake
 from byzax.simulator.config.choices import Either
 from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.mistakes import quote
 
 _MODEL = Choice("latency", number=("constant", "seconds"))
 DelayField: TypeAlias = Annotated[Part, _MODEL]
@@ -67,9 +68,25 @@ def name_of(node: tuple[str, int]) -> str:
     return f"{node[0]} {node[1]}"
 
 
+def _check_groups(value: Any) -> Any:
+    """Refuses what are no groups of nodes, in one line: errors of a union would name each of its types."""
+    if not is_list(value) or not all(is_list(group) for group in value):
+        raise mistake(
+            f'must be a list of groups, each a list of nodes, such as [[0, 1], [2, "server 0"]], got {quote(value)}'
+        )
+    for node in (node for group in value for node in group):
+        number = type(node) is int and node >= 0
+        if not number and not (isinstance(node, str) and re.fullmatch(r"server \d{1,9}", node)):
+            raise mistake(f'names {quote(node)}: a node is the number of a worker, or a server by a name as "server 1"')
+    return value
+
+
 # A node of an outage: a worker by its number, or a server.
 NodeField: TypeAlias = Annotated[int, Field(ge=0)] | str
 GroupField: TypeAlias = Annotated[tuple[NodeField, ...], Strict(False), Field(min_length=1)]
+GroupsField: TypeAlias = Annotated[
+    tuple[GroupField, ...], Strict(False), Field(min_length=2), BeforeValidator(_check_groups)
+]
 
 if TYPE_CHECKING:
     _Beginning: TypeAlias = Description
@@ -84,7 +101,7 @@ class Outage(_Beginning, frozen=True):
     """Links between groups of nodes that are down for a while: with all nodes in groups, a partition of the network."""
 
     until: Seconds = Field(description="Second at which they work again.")
-    between: Annotated[tuple[GroupField, ...], Strict(False), Field(min_length=2)] = Field(
+    between: GroupsField = Field(
         description='Groups of nodes: numbers of workers, and names as "server 1". Links between nodes of two groups '
         "are down; nodes in no group reach all.",
     )
@@ -96,11 +113,6 @@ class Outage(_Beginning, frozen=True):
     def _possible(self) -> Self:
         if self.until <= self.begin_s:
             raise ValueError(f"until is {self.until:g} and must be above from, which is {self.begin_s:g}")
-        for name in (node for group in self.between for node in group if isinstance(node, str)):
-            if not re.fullmatch(r"server \d{1,9}", name):
-                raise ValueError(
-                    f'between names {name!r}: a worker is its number, and a server has a name as "server 1"'
-                )
         nodes = [node for group in self.groups for node in group]
         if twice := [node for node in nodes if nodes.count(node) > 1]:
             raise ValueError(f"between names {name_of(twice[0])} twice: put every node into one group")

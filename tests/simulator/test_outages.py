@@ -293,6 +293,12 @@ def test_a_run_that_ends_says_what_is_missing_and_what_to_change():
         ({"outages": [CUT | {"until": 2.0}]}, "latency.outages.0.*: until is 2 and must be above from, which is 2.5"),
         ({"outages": [CUT | {"between": [[1]]}]}, "latency.outages.0.*between"),
         ({"outages": [CUT | {"between": [[1], [2, 1]]}]}, "latency.outages.*between names worker 1 twice"),
+        (
+            {"outages": [CUT | {"between": [[1], [None]]}]},
+            r"^\S*latency.outages\[0\].between: names None: a node is the number",
+        ),
+        ({"outages": [CUT | {"between": [[1], ["srever 1"]]}]}, "between: names 'srever 1'"),
+        ({"outages": [CUT | {"between": [1, 2]}]}, "between: must be a list of groups"),
         ({"outages": [CUT | {"between": [[1], [9]]}]}, r"latency.outages: worker 9 is outside 0..3"),
         ({"outages": [CUT | {"between": [["servers"], [1]]}]}, "latency.outages.0.*between"),
         ({"outages": [CUT | {"between": [["server 1"], [1]]}]}, "has no server 1, which latency.outages names"),
