@@ -23,7 +23,7 @@ from byzax.simulator.executors.base import fixed_byzantine_workers, network_of, 
 from byzax.simulator.executors.ledger import Links, links
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import f_of_rule, groups_of, rule_of, topology
-from byzax.simulator.rounds import Rounds
+from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.rule_rows import check_rule
 
@@ -88,15 +88,31 @@ def read(path: Path, overrides: Sequence[str]) -> Structure:
         for rows in topology(run).inboxes or ():
             check_rule(run, rows)
         timeline = plan(run, steps=1)
-        found = links(run, timeline)
+        found = [_of_first_round(run, each) for each in links(run, timeline)]
         network, _ = network_of(run, prepare(run, timeline))
     except ValueError as error:
         raise ScenarioError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
     byzantine = {("worker", worker) for worker in fixed_byzantine_workers(run)}
     byzantine |= {(kind, node) for kind, nodes in network.byzantine.items() for node in nodes}
     ends = {(each.kinds[side], node) for each in found for side in (0, 1) for node in each.pairs[:, side].tolist()}
-    name = f"{cell.name}: {run.topology.label}"
+    name = f"{cell.name}: {run.topology.label}{', the graph of the first round' * bool(_redrawn(run))}"
     return Structure(run, name, timeline, sorted(ends), frozenset(byzantine & ends), found)
+
+
+def _redrawn(run: Run) -> list[RoundStep]:
+    """The steps whose senders are drawn anew in each round."""
+    describe = topology(run).rounds
+    return [] if describe is None else [step for step in describe(run).steps if step.joined is not None]
+
+
+def _of_first_round(run: Run, found: Links) -> Links:
+    """The links of the first round, where they are drawn anew in each."""
+    for step in _redrawn(run):
+        assert step.joined is not None
+        joined = step.joined(run.seed, 0)
+        there = [joined[receiver, step.senders[receiver].index(sender)] for sender, receiver in found.pairs.tolist()]
+        found = found._replace(pairs=found.pairs[np.array(there, bool)])
+    return found
 
 
 def conditions(structure: Structure) -> list[Condition]:
@@ -156,7 +172,10 @@ def _of_rounds(structure: Structure, rounds: Rounds) -> Iterator[Condition]:
         for node, senders in enumerate(step.senders):
             if not step.reads or (step.kind, node) in structure.byzantine:
                 continue
-            kind, q = kinds[step.reads], step.quorum_of(node)
+            kind, q = kinds[step.reads], int(step.quorums(structure.run.seed, 0)[node])
+            if step.joined is not None:
+                mine = step.joined(structure.run.seed, 0)[node]
+                senders = [sender for place, sender in enumerate(senders) if mine[place]]
             liars = sum((kind, sender) in structure.byzantine for sender in senders)
             who = f"honest {step.kind}s"
             reads = f"{q} messages of {len(senders)} {kind}s ({step.reads}), {liars} Byzantine"

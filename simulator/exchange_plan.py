@@ -120,7 +120,7 @@ def _meetings(
             uses=np.array([counts[link] for link in mine]),
             seconds=np.zeros(len(mine))
             if bandwidth is None
-            else np.array([step.bits_from(sender, bits.peer) / bandwidth for sender, _ in mine]),
+            else np.array([step.bits_of(*pair, bits.peer) / bandwidth for pair in mine]),
         )
         counts.update(mine)
     if not found:

@@ -36,11 +36,14 @@ def fixed_point(bits: int, largest: float, members: int) -> FixedPoint:
         The fixed point.
 
     Raises:
-        ValueError: Where b bits do not hold a sum of so many numbers.
+        ValueError: Where b bits do not hold a sum of so many numbers, or the step is no float32.
     """
     most = (2 ** (bits - 1) - 1) // members
     if most < 1:
         raise ValueError(f"{bits} bits hold no sum of {members} rows: take more bits, or more groups")
+    least, greatest = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if not least < largest / most <= largest < greatest:
+        raise ValueError(f"numbers up to {largest:g} in {bits} bits have steps that are no float32")
     step = 2.0 ** math.ceil(math.log2(largest / most))
     return FixedPoint(bits, step, round(largest / step))
 
@@ -55,8 +58,10 @@ def encode(rows: Array, point: FixedPoint) -> Array:
     Returns:
         `[..., d]`, uint32 below 2^b; of negative numbers the complement.
     """
-    steps = jnp.clip(jnp.round(jnp.nan_to_num(rows / point.step, nan=0.0)), -point.limit, point.limit)
-    return _modulo(steps.astype(jnp.int32).astype(jnp.uint32), point.bits)
+    steps = jnp.clip(jnp.round(jnp.nan_to_num(rows / point.step, nan=0.0)), -(2.0**30), 2.0**30)
+    # as whole numbers, since the limit may have no float32
+    whole = jnp.clip(steps.astype(jnp.int32), -point.limit, point.limit)
+    return _modulo(whole.astype(jnp.uint32), point.bits)
 
 
 def decode(total: Array, point: FixedPoint) -> Array:

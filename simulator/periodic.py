@@ -79,6 +79,8 @@ def check_peers(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
         (run.weights != "equal", "weighs by the graph: leave weights out, or take topology.mixing weighted_average"),
         (run.regularisation.max_norm is not None, "has no server that bounds the model: leave "
          "regularisation.max_norm out"),
+        (graph.weights is not None and not mixes, "a rule does not read the weights of edges: take topology.mixing "
+         "weighted_average, or leave them out"),
         (mixes and (run.rule.name != "average" or bool(run.pre)),
          "mixing takes the place of the rule: leave rule and pre out, or mixing"),
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,9 @@ class RoundStep(NamedTuple):
         works: Whether it is the job of a worker, and takes the time of one; other steps take none.
         every: Rounds from one in which messages of others are read to the next, the first of them after as many rounds;
             in all others a node reads its own alone.
-        size: The size of a message that it reads, in models: 1 / m for one of m equal parts; of an exchange the size of
-            the message of each node.
+        size: The size of a message that it reads, in models: 1 / m for one of m equal parts; where they differ that of
+            the messages of each sender, or to each receiver.
+        sized_by: The end of a message that has these sizes.
         alone: Whether a node reads its own message in any case, as one of the quorum, and it alone where it gets too
             few others. Such a step follows the job, of the same kind of node.
         joined: Gives of the seed of a run and a round whose messages each node may read in it, `[nodes, k]`, its own
@@ -44,12 +45,18 @@ class RoundStep(NamedTuple):
     works: bool = False
     every: int = 1
     size: float | tuple[float, ...] = 1.0
+    sized_by: Literal["sender", "receiver"] = "sender"
     alone: bool = False
     joined: Callable[[int, int], np.ndarray] | None = None
 
-    def bits_from(self, sender: int, bits: float) -> float:
-        """The bits of the message that it reads of a node, where a model has so many."""
-        return float(round(bits * (self.size[sender] if isinstance(self.size, tuple) else self.size)))
+    def bits_of(self, sender: int, receiver: int, bits: float) -> float:
+        """The bits of the message that a node reads of another one, where a model has so many."""
+        node = sender if self.sized_by == "sender" else receiver
+        return float(round(bits * (self.size[node] if isinstance(self.size, tuple) else self.size)))
+
+    def largest_bits(self, bits: float) -> float:
+        """The bits of the largest message that it reads, where a model has so many: the times of all links go by it."""
+        return float(round(bits * (max(self.size) if isinstance(self.size, tuple) else self.size)))
 
     def quorum_of(self, node: int) -> int:
         """The number of messages that a node waits for."""
@@ -119,8 +126,8 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
     posts = {step.name: _build_post(rounds, step, source, seed, bits) for step in rounds.steps if step.reads}
     mixing = next((step for step in rounds.steps if step.alone), None)
     found = {step.name: no_times(step, steps) for step in rounds.steps}
-    # of jobs: when each was begun, and when its row arrived first anywhere
-    begun_s, arrived_s = np.full((2, steps, n), np.inf)
+    # of jobs: when each was begun, when its row arrived first anywhere, and when its worker died in the middle of it
+    begun_s, arrived_s, died_s = np.full((3, steps, n), np.inf)
     free = {step.kind: np.zeros(len(step.senders)) for step in rounds.steps}
     goes_on = {step.kind: np.ones(len(step.senders), bool) for step in rounds.steps}
     # how many messages each node got, in this round and the one before
@@ -164,6 +171,7 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
                         # with what it was at
                         if mixing is not None and np.isfinite(dies):
                             free[step.kind][node] = dies
+                        died_s[t, node] = dies
                         begin_s[node] = end_s[node] = np.inf
                 away = ~np.isfinite(end_s)
             goes_on[step.kind] = np.isfinite(end_s)
@@ -175,7 +183,8 @@ def plan_rounds(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits
             break
         time_s[t] = now = max(now, ends[np.isfinite(ends)].max())
     kept = tuple(times.until(ended) for times in found.values())
-    return timeline_of(rounds, job, kept, begun_s[:ended], arrived_s[:ended], time_s[:ended], stopped)
+    begun_s, arrived_s, died_s = (each[:ended] for each in (begun_s, arrived_s, died_s))
+    return timeline_of(rounds, job, kept, begun_s, arrived_s, died_s, time_s[:ended], stopped)
 
 
 # Gives of a round and the seconds at which messages of it are sent, by their senders, those at which they are there,
@@ -186,7 +195,7 @@ Post = Callable[[int, np.ndarray], np.ndarray]
 def _build_post(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: MessageBits) -> Post:
     """Builds the way of the messages that a step reads."""
     way = rounds.way(step)
-    draw = build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)
+    draw = build_links(source, seed, step.largest_bits(getattr(bits, way)), way, step.senders)
     (sender,) = (each.kind for each in rounds.steps if each.name == step.reads)
     pairs = [(node, place) for node, those in enumerate(step.senders) for place in range(len(those))]
     links = [((sender, step.senders[node][place]), (step.kind, node)) for node, place in pairs]
@@ -250,6 +259,11 @@ def why_none(rounds: Rounds, found: Mapping[str, RoundTimes], got: Mapping[str, 
                 return f"{never}: no {step.kind} is alive: leave some of latency.crashes out"
             step, back = handing[-1], 1
         node = rounds.honest[0] if step.kind == _kind(rounds, rounds.ends) else 0
+        if got[step.name][-1 - back][node] >= step.quorum_of(node):
+            return (
+                f"{never}: no {step.kind} takes the step {step.name}{' of the update before' * back}: {step.kind} "
+                f"{node} gets the messages that it waits for, and is dead by then: leave some of latency.crashes out"
+            )
         sent = int(np.isfinite(found[step.reads].end_s[t - back][list(step.senders[node])]).sum())
         return (
             f"{never}: no {step.kind} takes the step {step.name}{' of the update before' * back}: {step.kind} {node} "
@@ -270,6 +284,7 @@ def timeline_of(
     times: tuple[RoundTimes, ...],
     begun_s: np.ndarray,
     arrived_s: np.ndarray,
+    died_s: np.ndarray,
     time_s: np.ndarray,
     stopped: str,
 ) -> Timeline:
@@ -281,6 +296,7 @@ def timeline_of(
         times: The times of all steps.
         begun_s: `[T, n]`, the second at which each job was begun; infinite for none.
         arrived_s: `[T, n]`, the second at which its row was there at the first node; infinite for none.
+        died_s: `[T, n]`, the second at which the worker died in the middle of each; infinite where it did not.
         time_s: `[T]`, the second of each update.
         stopped: The reason why the run ends early; empty where it does not.
 
@@ -308,7 +324,8 @@ def timeline_of(
     update, worker = np.broadcast_to(np.arange(count)[:, None], begun.shape), np.broadcast_to(np.arange(n), begun.shape)
 
     def rows_of(which: np.ndarray) -> Rows:
-        computed, there = by_name[job.name].end_s, arrived_s
+        # a job is over when its worker dies
+        computed, there = (np.minimum(each, died_s) for each in (by_name[job.name].end_s, arrived_s))
         return Rows(
             *(each[which].astype(np.int32) for each in (worker, numbers, update, update)),
             *(np.where(np.isfinite(each), each, np.nan)[which] for each in (started_s, begun_s, computed, there)),
@@ -323,7 +340,9 @@ def timeline_of(
         seen=np.full(count, next(step.quorum_of(0) for step in rounds.steps if step.reads == job.name)),
         time_s=time_s,
         unused=unused,
-        outcomes=np.where(np.isnan(unused.arrived_s), Outcome.LOST, late).astype(np.int8),
+        outcomes=np.where(np.isnan(unused.arrived_s) | np.isfinite(died_s[begun & ~used]), Outcome.LOST, late).astype(
+            np.int8
+        ),
         stopped=stopped,
         rounds=times,
     )

@@ -76,9 +76,11 @@ def message_size(transform: Transform, d: int) -> float:
         d: Number of parameters.
 
     Returns:
-        Their number; where it varies, the mean of the first messages of a sender, but for the very first, for vectors
-        of independent normal numbers with a mean squared length of 1.
+        Their number; where it varies, the mean that the transform declares, or else that of the first messages of a
+        sender, but for the very first, for vectors of independent normal numbers with a mean squared length of 1.
     """
+    if transform.mean_bits is not None:
+        return transform.mean_bits
     fixed = fixed_bits(transform, d)
     if fixed is not None:
         return fixed

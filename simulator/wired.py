@@ -213,7 +213,8 @@ def _incoming(step: NodeStep) -> str:
 
 
 def _begin(channel: Channel, first: Array, senders: int | None) -> ChannelState:
-    sender, receiver = channel.transform.init(), channel.transform.init_receiver()
+    # of a transform of one's own they may be numbers of Python
+    sender, receiver = jax.tree.map(jnp.asarray, (channel.transform.init(), channel.transform.init_receiver()))
     if senders is not None:
         sender, receiver = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (senders, *jnp.shape(leaf))), (sender, receiver)

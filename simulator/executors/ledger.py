@@ -245,7 +245,7 @@ def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[Sent
             for t in range(timeline.steps):
                 there[t] &= step.joined(run.seed, t)[pairs[:, 1], places]
         way = rounds.way(step)
-        sizes = np.array([step.bits_from(sender, getattr(bits, way)) for sender in pairs[:, 0].tolist()])
+        sizes = np.array([step.bits_of(one, other, getattr(bits, way)) for one, other in pairs.tolist()])
         for size in np.unique(sizes).tolist():
             mine = np.flatnonzero(sizes == size)
             messages = _every_update(len(mine), there[:, mine])

@@ -81,4 +81,4 @@ def build_delays(rounds: Rounds, source: LatencyPart, seed: int, bits: MessageBi
 
 def _build_link(rounds: Rounds, step: RoundStep, source: LatencyPart, seed: int, bits: MessageBits) -> DrawMessages:
     way = rounds.way(step)
-    return build_links(source, seed, step.bits_from(0, getattr(bits, way)), way, step.senders)
+    return build_links(source, seed, step.largest_bits(getattr(bits, way)), way, step.senders)

@@ -128,7 +128,8 @@ class RaceRecord:
         until, job = self._touched, self.rounds.steps[self._job]
         times = tuple(_ended(each.until(until)) for each in self._times)
         begun, arrived = self._begun_s[:until], self._arrived_s[:until]
-        whole = timeline_of(self.rounds, job, times, begun, arrived, self._time_s[:until].copy(), "")
+        nobody = np.full_like(begun, np.inf)
+        whole = timeline_of(self.rounds, job, times, begun, arrived, nobody, self._time_s[:until].copy(), "")
         # whose row is under way is not lost
         where = whole.unused.handed, whole.unused.workers
         under_way = np.isnan(whole.unused.arrived_s) & ~self._vanished[where]

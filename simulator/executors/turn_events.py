@@ -132,7 +132,7 @@ def whole_round(rounds: Rounds) -> Timeline:
         for each in times
     )
     nothing = np.zeros((1, len(job.senders)))
-    return timeline_of(rounds, job, all_of_them, nothing, nothing, np.zeros(1), "")
+    return timeline_of(rounds, job, all_of_them, nothing, nothing, nothing + np.inf, np.zeros(1), "")
 
 
 def turn_events(network: Network, rounds: Rounds) -> TurnEvents:

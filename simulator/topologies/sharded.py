@@ -149,14 +149,15 @@ def _slicing(server: int) -> str:
 def _rounds(run: Run, servers: int) -> Rounds:
     n, cuts = run.workers.total, Cuts(message_bits(run) // 32, servers)
     everyone, of_servers = tuple(range(n)), tuple(range(servers))
+    shares = tuple((np.diff(cuts.bounds) / cuts.d).tolist())
     sizes = _exchange_sizes(build_sliced_update(run.replace(seed=0), n), n, cuts)
     names = [*_exchanges(len(sizes)), UPDATE]
     steps = [RoundStep(WORK, "worker", ((),) * n, works=True)]
     # the first of them reads slices of rows, each other one the numbers of the exchange before
-    steps.append(RoundStep(names[0], "server", (everyone,) * servers, WORK, size=1 / servers))
+    steps.append(RoundStep(names[0], "server", (everyone,) * servers, WORK, size=shares, sized_by="receiver"))
     for read, name, size in zip(names, names[1:], sizes, strict=False):
         steps.append(RoundStep(name, "server", (of_servers,) * servers, read, size=size / cuts.d))
-    steps.append(RoundStep(PULL, "worker", (of_servers,) * n, UPDATE, size=1 / servers))
+    steps.append(RoundStep(PULL, "worker", (of_servers,) * n, UPDATE, size=shares))
     return Rounds(tuple(steps), UPDATE, of_servers)
 
 

@@ -112,6 +112,8 @@ class Transform(NamedTuple):
             receiver keeps no state; None where there is none.
         contraction: A number above 0 with E|C(v) - v|² <= (1 - contraction) |v|² for all v, of a contractive compressor
             whose receiver keeps no state; None where there is none.
+        mean_bits: The mean size of a message over what is drawn, but for the first of a sender, where it depends on no
+            vector. None: the size is fixed, or depends on the vector.
     """
 
     encode: Encode
@@ -122,6 +124,7 @@ class Transform(NamedTuple):
     unbiased: bool = False
     omega: Annotated[float, Field(ge=0)] | None = None
     contraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    mean_bits: Annotated[float, Field(gt=0)] | None = None
 
 
 def stateless(

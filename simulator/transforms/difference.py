@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from byzax.options import Nested, OptionError, checked
+from byzax.simulator.transforms._chain import fixed_bits
 from byzax.simulator.transforms.base import (
     Array,
     Message,
@@ -107,4 +108,6 @@ def difference(shapes: Shapes, *, inner: Nested = "random_k", probability: Share
     def init() -> LastVector:
         return LastVector(compressor.init(), zeros(), jnp.zeros((), bool))
 
-    return Transform(encode, decode, bits, init, zeros, unbiased=True)
+    of_change = fixed_bits(compressor, d)
+    mean_bits = None if of_change is None else 1 + probability * 32 * d + (1 - probability) * of_change
+    return Transform(encode, decode, bits, init, zeros, unbiased=True, mean_bits=mean_bits)

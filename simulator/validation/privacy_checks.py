@@ -84,7 +84,7 @@ def check_masks(run: Run, schedule: Schedule) -> None:
     try:
         fixed_point(masks.bits, masks.range, -(-n // masks.groups))
     except ValueError as error:
-        raise Impossible(f"masks.bits: {error}") from None
+        raise Impossible(f"masks: {error}: look at bits, range and groups") from None
     in_rounds = schedule.sees == "rows" and schedule.oldest == 0 and schedule.order is None and schedule.plan is None
     needed = {
         "topology parameter_server": topology(run).one_server,

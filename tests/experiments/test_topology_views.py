@@ -69,6 +69,15 @@ def test_links_of_rounds_in_which_nothing_is_exchanged_are_there(scenario):
     assert [len(each.pairs) for each in structure.links if each.way == "peer"] == [5 * 4]
 
 
+def test_of_a_graph_that_is_drawn_anew_the_first_round_is_shown(scenario):
+    graph = "{name: random_regular, degree: 4}"
+    topology = f"{{name: gossip, graph: {graph}, redraw_every: 1, byzantine_neighbours: 2}}"
+    structure = topologies.read(scenario(topology), [])
+    assert [len(each.pairs) for each in structure.links] == [12 * 4]
+    assert structure.name.endswith("first round")
+    assert not [each for each in topologies.conditions(structure) if "11 neighbours" in each.reads]
+
+
 def test_honest_nodes_that_are_cut_off_are_told(scenario):
     structure = topologies.read(scenario(ring(APART)), [])
     (cut,) = unmet(structure)

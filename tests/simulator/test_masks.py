@@ -211,7 +211,7 @@ def test_attackers_inside_groups_are_asked_about_the_means_that_the_rule_sees(ch
         ({"masks": MASKS | {"groups": 4}}, "masks.groups: in 4 groups of 7 workers .* take 3 at most"),
         (
             {"masks": MASKS | {"groups": 1, "bits": 8}, "workers": {"total": 300}},
-            "masks.bits: 8 bits hold no sum",
+            "masks: 8 bits hold no sum",
         ),
         ({"masks": MASKS, "schedule": "asynchronous"}, "masks: .* all workers begin together"),
         ({"masks": MASKS, "schedule": {"name": "sampled", "participants": 5}}, "masks: .* all workers begin together"),
@@ -235,3 +235,16 @@ def test_attackers_inside_groups_are_asked_about_the_means_that_the_rule_sees(ch
 def test_what_goes_with_no_masks_is_refused_in_one_line_with_its_key(changes, said):
     with pytest.raises(ScenarioError, match=said):
         byzax.run(**SMALL | changes, name="refused")
+
+
+@pytest.mark.parametrize(("largest", "members"), [(3.999999996, 2), (2.666666664, 3), (4.0, 2)])
+def test_a_group_of_numbers_beyond_the_range_keeps_its_sign(largest, members):
+    point = fixed_point(32, largest, members)
+    total = encode(jnp.full((members, 1), 1e9), point).sum(0, dtype=jnp.uint32)
+    np.testing.assert_allclose(decode(total, point) / members, largest, rtol=1e-6)
+
+
+@pytest.mark.parametrize("largest", [1e300, 3.4e38, 1e-40])
+def test_a_range_without_a_step_is_refused(largest):
+    with pytest.raises(ValueError, match="no float32"):
+        fixed_point(32, largest, 3)

@@ -19,6 +19,7 @@ from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
 from byzax.simulator.rounds import Rounds, RoundStep, plan_rounds
 from byzax.simulator.timeline import Outcome
+from byzax.simulator.usage import usage
 from tests.reference import peers
 from tests.reference import replicas as reference
 
@@ -317,3 +318,20 @@ def test_a_race_refuses_links_that_fail():
     study = SCENARIO | {"latency": {"name": "constant", "outages": [CUT]}, "executor": "ray", "clock": "wall"}
     with pytest.raises(ScenarioError, match="links fail in virtual time alone: take clock virtual"):
         byzax.validate(parse_as(Study, study))
+
+
+@pytest.mark.parametrize(("back", "computing"), [(4.5, 6.5), (None, 2.5)])
+def test_a_job_is_over_when_its_worker_dies(back, computing):
+    latency = {"name": "constant", "seconds": 1.0, "crashes": [{"worker": 8, "at": 2.5, "back": back}]}
+    topology = {"name": "gossip", "graph": "torus", "quorum": 2, "byzantine_neighbours": 1}
+    study = parse_as(
+        Study,
+        {
+            "name": "dies", "steps": 8, "data": "digits", "model": "softmax", "rule": "median", "attack": "sign_flip",
+            "workers": {"total": 9, "byzantine": 1}, "topology": topology, "latency": latency,
+        },
+    )  # fmt: skip
+    timeline = plan(study.run)
+    found = usage(timeline, 9)
+    assert (found.computing_s[8], found.lost[8]) == (computing, 1)
+    assert (found.computing_s <= timeline.time_s[-1]).all()

@@ -274,6 +274,10 @@ REFUSED = [
         {"topology": gossip(mixing={"name": "self_centred", "rule": "krum"}), "workers": {"total": N, "byzantine": 2}},
         r"topology.mixing(.rule)?: krum needs n >= 2f \+ 3: .*node \d has \d neighbours",
     ),
+    (
+        {"topology": gossip(graph={"name": "edges", "pairs": [[i, i + 1] for i in range(6)], "weights": [0.1] * 6})},
+        "topology: gossip: a rule does not read the weights of edges",
+    ),
     ({"topology": gossip(byzantine_neighbours=-1)}, "topology.byzantine_neighbours: must be at least 0"),
 ]
 

@@ -145,3 +145,14 @@ def test_senders_together_are_senders_one_by_one_and_a_loop_is_a_loop(case):
         (_, _), (own_rows, own_bits) = alone(sender, given_vectors[sender])
         np.testing.assert_allclose(rows[sender], own_rows, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(bits[sender], own_bits)
+
+
+def test_the_mean_size_of_difference_is_that_of_its_messages():
+    transform = transforms.build("difference", SHAPES, probability=0.1)
+    _, started = transform.encode(WireKeys(jax.random.key(0), jax.random.key(0)), jnp.ones(D), transform.init())
+
+    def one(key):
+        return transform.bits(transform.encode(WireKeys(key, key), jnp.ones(D), started)[0])
+
+    sizes = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(1), 3000)), np.float64)
+    assert abs(sizes.mean() - transform.mean_bits) < 4 * sizes.std() / np.sqrt(len(sizes))
