@@ -135,6 +135,9 @@ def sum_groups(masked: Array, there: Array, key: Array, pairs: np.ndarray, group
     chosen = jnp.asarray(pairs)
     received = jnp.where(there[:, None], masked, jnp.uint32(0))
     sums = jax.ops.segment_sum(received, jnp.arange(len(masked)) % groups, groups)
+    if not len(pairs):
+        # rows without masks
+        return _modulo(sums, bits)
 
     def recover(number: Array, sums: Array) -> Array:
         one, other = chosen[number]

@@ -14,7 +14,6 @@ from byzax.simulator.executors.base import plan
 from byzax.simulator.executors.ledger import traffic
 from byzax.simulator.masks import FixedPoint, decode, encode, fixed_point, mask_rows, pairs_of, sum_groups
 from byzax.simulator.mistakes import ScenarioError
-from tests.nightly import by_night
 from tests.simulator.conftest import small
 
 KEY = jax.random.key(7)
@@ -195,7 +194,7 @@ def test_a_masked_row_has_its_bits_for_each_parameter_in_the_ledger():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"attack": "little"}, by_night({"attack": {"name": "optimised", "attack": "empire", "evaluations": 4}})],
+    [{"attack": "little"}, {"attack": {"name": "optimised", "attack": "empire", "evaluations": 4}}],
 )
 def test_attackers_inside_groups_are_asked_about_the_means_that_the_rule_sees(changes):
     updates = simulated(**changes, masks=MASKS, rule="median", workers={"total": N, "byzantine": 1})
