@@ -168,11 +168,16 @@ class Sending(NamedTuple):
         way: Their direction, which is the key of `wire`.
         models: Whether they are models, which are sent as their change since the first model of the run.
         every: Turns from one in which they are sent to the next, the first such one having the number `every` - 1.
+        second: Whether they are the second message of their direction that a node sends in a turn.
+        alike: Whether what is forged for several receivers is encoded with the same random numbers, so that equal rows
+            stay equal.
     """
 
     way: Way
     models: bool = False
     every: int = 1
+    second: bool = False
+    alike: bool = False
 
 
 class NodeStep(NamedTuple):
