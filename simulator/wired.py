@@ -367,7 +367,7 @@ def _passed(
     transform, models = channel.transform, channel.sending.models
     message, sender = transform.encode(keys, vector - state.first if models else vector, state.sender)
     if broken:
-        message = _broken(jax.random.fold_in(keys.own, 2), message)
+        message = break_message(jax.random.fold_in(keys.own, 2), message)
     made, receiver = transform.decode(keys, message, state.receiver)
     after = state._replace(sender=sender, receiver=receiver)
     if channel.counted:
@@ -377,11 +377,18 @@ def _passed(
     return made + state.first if models else made, after
 
 
-def _broken(key: Array, message: Message) -> Message:
-    """A message of the same shapes and types as none is encoded.
+def break_message(key: Array, message: Message) -> Message:
+    """Breaks a message, in one of three ways at random.
 
-    One of three kinds at random: numbers that are 1e30 times as large, whole numbers drawn from all of their type, so
-    that places do not exist or come twice, or NaN at random places.
+    Numbers are 1e30 times as large, whole numbers are drawn from all of their type, so that places do not exist or come
+    twice, or numbers at random places are NaN.
+
+    Args:
+        key: Key of the message.
+        message: The message.
+
+    Returns:
+        A message of the same shapes and types as none is encoded.
     """
     which, *keys = jax.random.split(key, 1 + len(jax.tree.leaves(message)))
     kind = jax.random.randint(which, (), 0, 3)

@@ -111,6 +111,10 @@ class Topology(NamedTuple):
             None where neighbours stay the same.
         wire: The directions of messages that steps compress (`NodeStep.sends` and `receives`), the keys that `wire` may
             have.
+        parts: Gives of the number of parameters the numbers in the parts of a row or model, each a message of its own;
+            None where it is one message.
+        remembers: Whether the ends of messages on the wire may remember earlier ones, as each message of a node is the
+            next one to the same receivers.
     """
 
     build: BuildNetwork
@@ -124,3 +128,5 @@ class Topology(NamedTuple):
     rounds: DescribeRounds | None = None
     degrees: CountNeighbours | None = None
     wire: tuple[Literal["up", "down", "peer"], ...] = ()
+    parts: Callable[[int], tuple[int, ...]] | None = None
+    remembers: bool = True

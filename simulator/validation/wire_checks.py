@@ -1,6 +1,7 @@
 """The fit of a wire to its run: which messages there are, who may miss one, and what its transforms give."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -10,12 +11,13 @@ from byzax.options import PartError
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, errors_of
-from byzax.simulator.durations import WAYS
+from byzax.simulator.durations import WAYS, Way
 from byzax.simulator.mistakes import Impossible
-from byzax.simulator.parts import parameter_shapes, topology
+from byzax.simulator.parts import message_bits, parameter_shapes, topology
 from byzax.simulator.transforms import Shapes, Transform, WireKeys
-from byzax.simulator.transforms._chain import chained
+from byzax.simulator.transforms._chain import chained, fixed_bits
 from byzax.simulator.validation.tracing import is_array, is_tuple, key_spec, require_given, require_same_state, tracing
+from byzax.simulator.wire import part_sizes
 
 _MESSAGES = {"up": "rows of workers", "down": "models to workers", "peer": "models between nodes of one kind"}
 
@@ -42,6 +44,11 @@ def check_wire(run: Run) -> None:
                 f"wire.{way}: {run.topology.label} sends no {_MESSAGES[way]} that could be compressed: leave it out"
                 + (f", or take {others}" if others else "")
             )
+    if given and not structure.remembers and run.sends_models:
+        raise Impossible(
+            f"wire.{given[0]}: sums of models are compressed badly, and {run.topology.name} sums rows: leave local.send "
+            "model out"
+        )
     if given and run.local is not None and run.local.control_variates:
         raise Impossible(
             f"wire.{given[0]}: control variates are read off models and rows as they are: leave wire out, or "
@@ -80,6 +87,7 @@ def trace_wire(run: Run) -> None:
         with errors_of(f"wire.{way}", parts[-1]):
             made = chained(builders, shapes)
             _check_arrivals(run, way, parts[0].label, made)
+            _check_parts(run, way, builders, made)
 
 
 def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
@@ -101,6 +109,32 @@ def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
             f"{label} remembers every model that it compressed, and in a race some are of jobs that nobody uses: take "
             "clock virtual, or a compressor that remembers nothing, such as qsgd"
         )
+
+
+def _check_parts(run: Run, way: Way, builders: Sequence[tuple[str, Callable[[Shapes], Transform]]], whole: Transform) -> None:
+    """Raises PartError where a transform cannot compress the parts of rows and models that its topology sends."""
+    sizes, d, label = part_sizes(run), message_bits(run) // 32, builders[0][0]
+    if not sizes:
+        return
+    if fixed_bits(chained(builders, ((d,),)), d) != fixed_bits(whole, d):
+        raise PartError(
+            f"{label} goes by the shapes of parameters, and {run.topology.name} cuts vectors into parts that have none: "
+            "take another compressor, such as top_k, or another topology"
+        )
+    for size in {size for size in sizes if size}:
+        made = chained(builders, ((size,),))
+        if topology(run).remembers:
+            continue
+        if jax.tree.leaves(jax.eval_shape(lambda made=made: (made.init(), made.init_receiver()))):
+            raise PartError(
+                f"{label} remembers messages of a sender, and {run.topology.name} sends sums of other rows in each: leave "
+                "what remembers out, such as error_feedback, or take topology all_gather"
+            )
+        if fixed_bits(made, size) is None:
+            raise PartError(
+                f"messages of {label} vary in size, and {run.topology.name} passes chunks on as they came: take a "
+                "compressor with messages of one size, such as top_k, or topology all_gather"
+            )
 
 
 def _traced(key: str, part: Part, shapes: Shapes) -> Transform:
