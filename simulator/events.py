@@ -205,8 +205,8 @@ class NodeStep(NamedTuple):
             forges the rows of its messages that are of Byzantine nodes. None where they never are compressed.
         keeps: The step of its own node whose message it reads as it was before the wire, among those of other nodes,
             by its name; empty for none.
-        receives: The models that it reads as the wire changes them for its node alone: `params` of its first message.
-            None where it reads what was sent.
+        receives: The models that it reads as the wire changes them for its node alone: `params` of its first message,
+            or of its state where it reads none. None where it reads what was sent.
     """
 
     name: str

@@ -252,14 +252,19 @@ def _wired_step(step: NodeStep, sent: Channel | None, received: Channel | None, 
     receive, send = received and _build_send(received), sent and build(sent)
 
     def carry_out(here: World, event: NodeEvent, state: Wired, messages: Sequence[Any]) -> EventResult:
-        channels = state.channels
+        node, channels = state
         if receive is not None:
-            name = _incoming(step)
-            params, own = receive(here, event.node, event.turn, _update_of(event), messages[0].params, channels[name])
-            channels, messages = channels | {name: own}, [messages[0]._replace(params=params), *messages[1:]]
+            # a model that its node got before is compressed when it is used, as one that it reads
+            name, given = _incoming(step), messages[0] if len(messages) else node
+            params, own = receive(here, event.node, event.turn, _update_of(event), given.params, channels[name])
+            channels, given = channels | {name: own}, given._replace(params=params)
+            if len(messages):
+                messages = [given, *messages[1:]]
+            else:
+                node = given
         if keeps:
             messages = Inbox((_with_own(stack_rows(messages), event.senders, event.node, channels[step.keeps].exact),))
-        made = step.carry_out(here, event, state.node, messages)
+        made = step.carry_out(here, event, node, messages)
         return made._replace(state=Wired(made.state, channels))
 
     def transform(here: World, event: NodeEvent, state: Wired, message: Any) -> tuple[Wired, Any]:
