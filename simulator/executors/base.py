@@ -117,7 +117,11 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         if not made.steps:
             raise ValueError(made.stopped)
         return made
-    draws = build_draws(source, n, run.seed, wire_bits(run))
+    bits = wire_bits(run)
+    if topology(run).mixes:
+        # a node's model goes to its neighbours by `latency.up`
+        bits = bits._replace(up=bits.peer)
+    draws = build_draws(source, n, run.seed, bits)
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]

@@ -99,6 +99,10 @@ def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
             lost = f"with latency.{key} some get lost"
             raise PartError(f"both ends of {label} must know every message, and {lost}: {others}")
     rounds = topology(run).rounds
+    if receiver and rounds is not None and rounds(run).pairs:
+        raise PartError(
+            f"both ends of {label} must know every message, and in pairs each goes to one neighbour alone: {others}"
+        )
     if receiver and rounds is not None and any(step.joined is not None for step in rounds(run).steps):
         raise PartError(
             f"both ends of {label} must know every message, and in a graph that is drawn anew a node does not hear the "
