@@ -47,9 +47,9 @@ def build_tables(n: int, made: AllReduce) -> list[np.ndarray]:
         made: The all-reduce.
 
     Returns:
-        `[n, 6]` each. A process p receives chunk `[p, 0]` and adds it where `[p, 1]` is 1, and then sends chunk `[p, 2]`
-        with the sum of `[p, 3]` rows, which it encodes on a wire where `[p, 4]` is 1, as the sum number `[p, 5]`. Of
-        what is gathered there is that of the contribution alone.
+        `[n, 6]` each. A process p receives chunk `[p, 0]` and adds it where `[p, 1]` is 1, and then sends chunk
+        `[p, 2]` with the sum of `[p, 3]` rows, which it encodes on a wire where `[p, 4]` is 1, as the sum number
+        `[p, 5]`. Of what is gathered there is that of the contribution alone.
     """
     tables = [np.zeros((n, 6), np.int32) for _ in range(len(made.exchanges) + 1)]
     encodes = encoded_first(n, made)

@@ -14,7 +14,7 @@ from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.outages import build_departures
 from byzax.simulator.quorums import Spells, alive_s, dies_s, spells_of
 from byzax.simulator.rounds import Rounds
-from byzax.simulator.timeline import Outcome, Rows, RoundTimes, Timeline, timeline
+from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline, timeline
 
 
 class Attempt(NamedTuple):
@@ -142,11 +142,9 @@ def plan_pairs(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits:
         version[node], count[node] = t + 1, count[node] + 1
         t += 1
         begin(node, now)
-    stopped = (
-        ""
-        if t == steps
-        else f"update {t + 1} never happens: no node is alive that has a neighbour alive: leave some of latency.crashes out"
-    )
+    stopped = "" if t == steps else (
+        f"update {t + 1} never happens: no node is alive that has a neighbour alive: leave some of latency.crashes out"
+    )  # fmt: skip
     found = timeline(
         workers[:t], versions[:t], numbers[:t], time_s[:t], np.full(t, 2),
         **{name: column[:t] for name, column in columns.items()},

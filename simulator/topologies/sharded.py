@@ -359,9 +359,7 @@ def _build_steps(
     ]
     return (
         worker._replace(carry_out=work, transform=None),
-        NodeStep(
-            FORGE, "adversary", forge, together="map", forges=True, sends=Sending("up") if core.forge else None
-        ),
+        NodeStep(FORGE, "adversary", forge, together="map", forges=True, sends=Sending("up") if core.forge else None),
         *(NodeStep(_slicing(s), "worker", build_slicing(s), "worker", together="batch") for s in of_servers),
         *exchanges,
         NodeStep(UPDATE, "server", update, "server", together="map"),

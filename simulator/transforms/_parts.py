@@ -40,9 +40,7 @@ def in_parts(transforms: Sequence[Transform], sizes: Sequence[int]) -> Transform
         return jnp.concatenate([part for part, _ in made]), tuple(own for _, own in made)
 
     def bits(message: Any) -> Array:
-        return sum(
-            (each.bits(part) for each, part in zip(transforms, message, strict=True)), start=jnp.uint32(0)
-        )
+        return sum((each.bits(part) for each, part in zip(transforms, message, strict=True)), start=jnp.uint32(0))
 
     means = [each.mean_bits for each in transforms]
     return Transform(

@@ -16,6 +16,7 @@ from byzax.simulator.mistakes import Impossible
 from byzax.simulator.parts import message_bits, parameter_shapes, topology
 from byzax.simulator.transforms import Shapes, Transform, WireKeys
 from byzax.simulator.transforms._chain import chained, fixed_bits
+from byzax.simulator.validation.link_checks import forged_ways
 from byzax.simulator.validation.tracing import is_array, is_tuple, key_spec, require_given, require_same_state, tracing
 from byzax.simulator.wire import part_sizes
 
@@ -37,6 +38,13 @@ def check_wire(run: Run) -> None:
             f"attack.wire: {run.attack.wire} says how what is forged is sent where messages are compressed, and none "
             "are: give wire, or leave attack.wire out"
         )
+    if run.attack.wire != "encoded" and not forged_ways(run) & {*given}:
+        ways = " or ".join(f"wire.{way}" for way in WAYS if way in forged_ways(run) & {*structure.wire})
+        raise Impossible(
+            f"attack.wire: {run.attack.wire} says how forged messages are sent where they are compressed, and of "
+            f"{' and '.join(f'wire.{way}' for way in given)} none is forged: leave attack.wire out"
+            + (f", or give {ways}" if ways else "")
+        )
     for way in given:
         if way not in structure.wire:
             others = " or ".join(f"wire.{each}" for each in structure.wire)
@@ -46,8 +54,8 @@ def check_wire(run: Run) -> None:
             )
     if given and not structure.remembers and run.sends_models:
         raise Impossible(
-            f"wire.{given[0]}: sums of models are compressed badly, and {run.topology.name} sums rows: leave local.send "
-            "model out"
+            f"wire.{given[0]}: sums of models are compressed badly, and {run.topology.name} sums rows: leave "
+            "local.send model out"
         )
     if given and run.local is not None and run.local.control_variates:
         raise Impossible(
@@ -83,7 +91,9 @@ def trace_wire(run: Run) -> None:
         parts: tuple[Part, ...] = getattr(run.wire, way)
         if not parts:
             continue
-        builders = [(part.label, partial(_traced, f"wire.{way}[{i}]", part)) for i, part in enumerate(parts)]
+        # one that stands alone is named without its place
+        keys = [f"wire.{way}" + f"[{i}]" * (len(parts) > 1) for i in range(len(parts))]
+        builders = [(part.label, partial(_traced, key, part)) for key, part in zip(keys, parts, strict=True)]
         with errors_of(f"wire.{way}", parts[-1]):
             made = chained(builders, shapes)
             _check_arrivals(run, way, parts[0].label, made)
@@ -115,15 +125,17 @@ def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
         )
 
 
-def _check_parts(run: Run, way: Way, builders: Sequence[tuple[str, Callable[[Shapes], Transform]]], whole: Transform) -> None:
+def _check_parts(
+    run: Run, way: Way, builders: Sequence[tuple[str, Callable[[Shapes], Transform]]], whole: Transform
+) -> None:
     """Raises PartError where a transform cannot compress the parts of rows and models that its topology sends."""
     sizes, d, label = part_sizes(run), message_bits(run) // 32, builders[0][0]
     if not sizes:
         return
     if fixed_bits(chained(builders, ((d,),)), d) != fixed_bits(whole, d):
         raise PartError(
-            f"{label} goes by the shapes of parameters, and {run.topology.name} cuts vectors into parts that have none: "
-            "take another compressor, such as top_k, or another topology"
+            f"{label} goes by the shapes of parameters, and {run.topology.name} cuts vectors into parts that have "
+            "none: take another compressor, such as top_k, or another topology"
         )
     for size in {size for size in sizes if size}:
         made = chained(builders, ((size,),))
@@ -131,8 +143,8 @@ def _check_parts(run: Run, way: Way, builders: Sequence[tuple[str, Callable[[Sha
             continue
         if jax.tree.leaves(jax.eval_shape(lambda made=made: (made.init(), made.init_receiver()))):
             raise PartError(
-                f"{label} remembers messages of a sender, and {run.topology.name} sends sums of other rows in each: leave "
-                "what remembers out, such as error_feedback, or take topology all_gather"
+                f"{label} remembers messages of a sender, and {run.topology.name} sends sums of other rows in each: "
+                "leave what remembers out, such as error_feedback, or take topology all_gather"
             )
         if fixed_bits(made, size) is None:
             raise PartError(
