@@ -174,9 +174,8 @@ def _dies_s(spells: Mapping[int, Spells], node: int, at_s: float) -> float:
 
 def _lost_rows(lost: Sequence[LostJob]) -> Rows:
     """The rows of jobs that are lost."""
-    whole = [(each.node, each.job, each.version, each.version) for each in lost]
-    begun_s, done_s, over_s = np.array(
-        [(each.attempt.begun_s, each.attempt.done_s, each.over_s) for each in lost], float
-    ).reshape(-1, 3).T  # fmt: skip
+    node, job, version = np.array([each[:3] for each in lost], np.int32).reshape(-1, 3).T
+    seconds = [(each.attempt.begun_s, each.attempt.done_s, each.over_s) for each in lost]
+    begun_s, done_s, over_s = np.array(seconds, float).reshape(-1, 3).T
     computed_s = np.where(done_s <= over_s, done_s, np.nan)
-    return Rows(*np.array(whole, np.int32).reshape(-1, 4).T, begun_s, begun_s, computed_s, over_s)
+    return Rows(node, job, version, version, begun_s, begun_s, computed_s, over_s)

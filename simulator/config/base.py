@@ -253,7 +253,7 @@ def without_place(mistake: Any) -> InitErrorDetails:
     return _detailed(mistake["type"], mistake.get("ctx", {}), mistake["loc"][1:], mistake["input"])
 
 
-def _detailed(kind: str, context: Any, location: tuple[Any, ...], given: Any) -> InitErrorDetails:
+def _detailed(kind: Any, context: Any, location: tuple[Any, ...], given: Any) -> InitErrorDetails:
     described: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
     return {"type": described, "loc": location, "input": given, "ctx": context}
 
