@@ -37,7 +37,9 @@ class Wire(Description, frozen=True):
         default=(), description="Models of servers to workers, as their change since the first model of the run."
     )
     peer: TransformsField = Field(
-        default=(), description="Models between servers or between nodes, as their change since the first model."
+        default=(),
+        description="Messages between servers, nodes or processes: rows, chunks of sums, models as their change since "
+        "the first.",
     )
 
     @property

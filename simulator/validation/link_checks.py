@@ -67,9 +67,10 @@ def _links(run: Run) -> set[tuple[Node, Node]] | None:
     rounds = structure.rounds(run)
     if any(step.joined is not None for step in rounds.steps):
         return None
-    kinds = {step.name: step.kind for step in rounds.steps}
+    # in pairs a worker and its peer are one node
+    kinds = {step.name: "worker" if rounds.pairs else step.kind for step in rounds.steps}
     return {
-        ((kinds[step.reads], sender), (step.kind, node))
+        ((kinds[step.reads], sender), (kinds[step.name], node))
         for step in rounds.steps
         if step.reads
         for node, senders in enumerate(step.senders)

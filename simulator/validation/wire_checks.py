@@ -20,7 +20,7 @@ from byzax.simulator.validation.link_checks import forged_ways
 from byzax.simulator.validation.tracing import is_array, is_tuple, key_spec, require_given, require_same_state, tracing
 from byzax.simulator.wire import part_sizes
 
-_MESSAGES = {"up": "rows of workers", "down": "models to workers", "peer": "models between nodes of one kind"}
+_MESSAGES = {"up": "rows of workers", "down": "models to workers", "peer": "messages between nodes of one kind"}
 
 
 def check_wire(run: Run) -> None:

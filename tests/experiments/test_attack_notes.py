@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import byzax
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
@@ -164,3 +165,9 @@ def test_delays_of_links_that_change_nothing_are_noted():
     assert [*link_notes(small(latency=latency, **pairs).task.run)] == []
     (line,) = link_notes(small(latency={"name": "constant", "up": {"delay": 1.0}}, **pairs).task.run)
     assert line.startswith("latency.up: ")
+    # and in Python by a warning, once for all combinations
+    with pytest.warns(UserWarning, match=r"^latency.peer: with topology parameter_server") as caught:
+        byzax.validate(small(latency=latency, grid={"rule": ["average", "median"]}))
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match=r"^latency.peer: with topology parameter_server"):
+        byzax.simulate(small(latency=latency).run)

@@ -389,7 +389,7 @@ def test_a_list_sends_the_numbers_of_the_first_as_the_second_does():
 
 
 REFUSED = [
-    ({"wire": {"peer": "sign"}}, "wire.peer: parameter_server sends no models between nodes"),
+    ({"wire": {"peer": "sign"}}, "wire.peer: parameter_server sends no messages between nodes"),
     ({"wire": {"up": "sign"}, "topology": "gossip"}, "wire.up: gossip sends no rows of workers"),
     ({"wire": {"up": "ef21"}, "latency": {"name": "exponential", "loss": 0.1}}, "wire.up: both ends of ef21 must know"),
     ({"wire": {"down": "ef21"}, "latency": {"name": "constant", "crashes": [{"worker": 3, "at": 2.0}]}},
@@ -419,7 +419,7 @@ REFUSED = [
     ({"wire": {"peer": "powersgd"}, "topology": "all_reduce", "rule": "average", "attack": "none"},
      "wire.peer: powersgd goes by the shapes of parameters"),
     ({"wire": {"up": ["powersgd", "float16"]}, "topology": "sharded"}, "wire.up: powersgd goes by the shapes"),
-    ({"wire": {"peer": "sign"}, "topology": "sharded"}, "wire.peer: sharded sends no models between nodes"),
+    ({"wire": {"peer": "sign"}, "topology": "sharded"}, "wire.peer: sharded sends no messages between nodes"),
     ({"wire": {"peer": "sign"}, "topology": "all_reduce", "rule": "average", "attack": "none",
       "local": {"steps": 2, "send": "model"}}, "wire.peer: sums of models are compressed badly"),
     ({"wire": {"up": "sign"}, "workers": {"total": 7, "byzantine": {"count": 1, "per_round": "sampled"}}},
