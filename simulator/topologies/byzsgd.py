@@ -1,11 +1,13 @@
 """ByzSGD: servers of which some are Byzantine exchange their models every so many updates."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from byzax.options import NestedAttack, checked
-from byzax.simulator.replicas import Replicas, build_replicated, check_quorum
+from byzax.options import NestedAttack, OptionError, checked
+from byzax.simulator.pulls import Pulling
+from byzax.simulator.replica_steps import Replicas
+from byzax.simulator.replicas import build_replicated, check_quorum
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.topologies.base import Topology
 
@@ -21,6 +23,8 @@ def byzsgd(
     quorum_servers: Annotated[int, Field(ge=1)] | None = None,
     quorum_workers: Annotated[int, Field(ge=1)] | None = None,
     gather_every: Annotated[int, Field(ge=1)] = 10,
+    variant: Literal["asynchronous", "synchronous"] = "asynchronous",
+    window: Annotated[int, Field(ge=1)] | None = None,
     unproven: bool = False,
 ) -> Topology:
     """Several servers, some Byzantine, that go on by themselves (scatter) and exchange models now and then (gather).
@@ -64,4 +68,13 @@ def byzsgd(
     check_workers("byzsgd", n, f)
     models = check_quorum("servers", servers, byzantine_servers, quorum_servers, unproven=unproven, more=2)
     rows = check_quorum("workers", n, f, quorum_workers, unproven=unproven, more=1)
-    return build_replicated(n, f, Replicas(servers, byzantine_servers, models, rows, gather_every), server_attack)
+    replicas = Replicas(servers, byzantine_servers, models, rows, gather_every)
+    if variant == "synchronous":
+        if quorum_servers is not None or quorum_workers is not None:
+            given = "quorum_servers" if quorum_servers is not None else "quorum_workers"
+            raise OptionError(given, "is for the asynchronous variant: with variant synchronous all wait for all")
+        pulling = Pulling(servers, byzantine_servers, n, f, gather_every, 100 if window is None else window)
+        replicas = replicas._replace(models=servers, rows=n, pulling=pulling)
+    elif window is not None:
+        raise OptionError("window", "is of the filters of the synchronous variant: take variant synchronous")
+    return build_replicated(n, f, replicas, server_attack)
