@@ -96,6 +96,7 @@ def build_replicated(n: int, f: int, replicas: Replicas, attack: Nested) -> Topo
         inboxes=(replicas.rows,),
         declared=lambda rows: f,
         rounds=None if replicas.pulling else lambda run: Rounds(steps, GATHER, replicas.measured),
+        pulls=None if replicas.pulling is None else lambda updates: n * (updates - updates // replicas.every),
         wire=() if replicas.pulling else ("up", "down", "peer"),
     )
 
