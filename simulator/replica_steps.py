@@ -78,6 +78,19 @@ def forging_step(step: str) -> str:
 def build_steps(
     core: Core, update_receiver: UpdateReceiver, agreement: Agreement, replicas: Replicas, pulls: Pulls | None
 ) -> tuple[NodeStep, ...]:
+    """Builds the steps of servers and of the workers that hear them.
+
+    Args:
+        core: The functions of the run.
+        update_receiver: Applies the rule at a server.
+        agreement: The functions by which nodes agree on a model.
+        replicas: The servers.
+        pulls: The functions of workers that pull models; None where workers hear several servers in every round.
+
+    Returns:
+        Those of a worker's job, a server's update, the lies to servers, their agreement, the lies to workers, theirs,
+        and the step by which a server shows its model to attackers.
+    """
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     def is_due(turn: Any) -> Any:
