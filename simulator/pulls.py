@@ -201,7 +201,7 @@ def build_pulls(work: Work, optimizer: Part, updates: int, how: Pulling) -> Pull
     Args:
         work: Does a worker's job.
         optimizer: The optimizer of the servers, of which the learning rate is known.
-        updates: Number of updates of the run.
+        updates: Number of updates of the run where the learning rate depends on it, else 0.
         how: The settings.
 
     Returns:

@@ -10,6 +10,7 @@ import numpy as np
 from byzax.attacks.base import nested
 from byzax.options import Nested, OptionError, PartError
 from byzax.simulator.config.part import Choice, Part
+from byzax.simulator.config.rates import RatePart
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import build_agreement
 from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
