@@ -201,11 +201,9 @@ def _network(parts: NetworkParts, replicas: Replicas) -> Network:
             "params": jnp.stack([states["server", i].params for i in servers]),
         }
 
-    pulls = (
-        None
-        if replicas.pulling is None
-        else build_pulls(core.work, parts.run.optimizer, parts.run.steps, replicas.pulling)
-    )
+    # a constant rate does not depend on the length of the run
+    updates = run.steps if isinstance(run.optimizer.options().get("learning_rate"), RatePart) else 0
+    pulls = None if how is None else build_pulls(core.work, run.optimizer, updates, how)
     steps = build_steps(core, receivers.update, agreement, replicas, pulls)
     network = periodic_network(
         (steps[0], receivers.forge, *steps[1:]),
