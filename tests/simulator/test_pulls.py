@@ -303,7 +303,7 @@ def test_ray_is_bitwise_equal_to_loop_where_nothing_is_forged(ray_session):
 def test_a_run_that_was_left_goes_on_to_the_same_numbers(executor):
     kept, study = [], study_of("near, momentum", executor=executor)
     with executors.session(study.executor) as execute:
-        saving = Saving(lambda seed, snapshot: kept.append(snapshot), every_s=None, every=5)
+        saving = Saving(lambda seed, snapshot: kept.append(snapshot), every_s=None, every=3)
         whole = list(execute(study.task, saving=saving))
         assert len(kept) > 1
         for snapshot in kept:
