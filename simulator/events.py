@@ -202,6 +202,8 @@ class NodeStep(NamedTuple):
             by its name; empty for none.
         receives: The models that it reads as the wire changes them for its node alone: `params` of its first message.
             None where it reads what was sent.
+        unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it:
+            compiled loops may leave its events out.
     """
 
     name: str
@@ -217,6 +219,7 @@ class NodeStep(NamedTuple):
     sends: Sending | None = None
     keeps: str = ""
     receives: Sending | None = None
+    unread: bool = False
 
     @property
     def run(self) -> CarryOut:
