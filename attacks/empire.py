@@ -46,5 +46,5 @@ def empire(n: int, f: int, *, epsilon: Finite | Literal["search"] = 1.1, evaluat
         return -mean * find_strongest(lambda e: harm(jnp.broadcast_to(-e * mean, view.rows.shape)), evaluations)
 
     if isinstance(epsilon, str):
-        return stateless(make_row, ASKS_RULE, evaluations)
-    return stateless(make_row)
+        return stateless(make_row, ASKS_RULE, evaluations, reads_own=False)
+    return stateless(make_row, reads_own=False)
