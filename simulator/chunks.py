@@ -12,7 +12,7 @@ from byzax.simulator.exchanges import AllReduce, count_rows
 
 
 class ChunkSending(NamedTuple):
-    """What becomes of messages.
+    """The treatment of messages.
 
     Attributes:
         corrupts: Whether a process that lies sends in place of a sum of j rows j times its own.
@@ -23,7 +23,7 @@ class ChunkSending(NamedTuple):
     wire: PassChunk | None
 
 
-class Place(NamedTuple):
+class ChunkPlace(NamedTuple):
     """The place of a message.
 
     Attributes:
@@ -84,12 +84,12 @@ def mean_of_chunks(sums: jax.Array, d: int, n: int) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def begin(
-    sending: ChunkSending, chunks: int, row: jax.Array, computed: Any, ranks: Any, place: Place, table: Any
+    sending: ChunkSending, chunks: int, row: jax.Array, computed: Any, ranks: Any, place: ChunkPlace, table: Any
 ) -> tuple[Any, Any, Any, Any]:
     """Begins an all-reduce at a process.
 
     Args:
-        sending: What becomes of messages.
+        sending: The treatment of messages.
         chunks: Number of chunks.
         row: `[d]`, the row that it contributes.
         computed: `[k, c]`, the row that it computed; None where what it sends does not depend on whether it lies.
@@ -111,12 +111,12 @@ def begin(
 
 @partial(jax.jit, static_argnums=0)
 def pass_on(
-    sending: ChunkSending, chunks: Any, row: Any, lies: Any, received: Any, place: Place, table: Any
+    sending: ChunkSending, chunks: Any, row: Any, lies: Any, received: Any, place: ChunkPlace, table: Any
 ) -> tuple[Any, Any]:
     """Goes on with an all-reduce at a process, after an exchange.
 
     Args:
-        sending: What becomes of messages.
+        sending: The treatment of messages.
         chunks: `[k, c]`, the chunks of its partial sum.
         row: As `begin` gives it.
         lies: Likewise.
@@ -133,8 +133,8 @@ def pass_on(
     return _sent(sending, chunks, row, lies, place, table)
 
 
-def _sent(sending: ChunkSending, chunks: Any, row: Any, lies: Any, place: Place, table: Any) -> tuple[Any, Any]:
-    """What a process holds once it has sent a chunk, and the message."""
+def _sent(sending: ChunkSending, chunks: Any, row: Any, lies: Any, place: ChunkPlace, table: Any) -> tuple[Any, Any]:
+    """The chunks of a process once it has sent one, and the message."""
     _, _, chunk, count, encodes, total = table[place.node]
     lying = lies if sending.corrupts else False
     message = jnp.where(lying, count * row[chunk], chunks[chunk]) if sending.corrupts else chunks[chunk]

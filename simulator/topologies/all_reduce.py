@@ -11,7 +11,7 @@ import numpy as np
 from byzax.aggregators.kernels.means import mean_of
 from byzax.options import PartError, checked
 from byzax.simulator.chunk_wire import build_pass_chunk
-from byzax.simulator.chunks import ChunkSending, Place, begin, build_tables, cut, mean_of_chunks, pass_on
+from byzax.simulator.chunks import ChunkSending, ChunkPlace, begin, build_tables, cut, mean_of_chunks, pass_on
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core
@@ -215,7 +215,7 @@ def _build_steps(core: Core, made: AllReduce, n: int, corrupts: bool, sending: C
         if made.gathers and sending.wire is None:
             # all that is sent is the own row
             return EventResult(process, rows[0], arrays=rows[0])
-        place = Place(here.key, event.turn, 0, event.node)
+        place = ChunkPlace(here.key, event.turn, 0, event.node)
         chunks, row, lies, message = begin(
             sending, made.chunks, rows[0], process.row, here.byzantine_rank, place, tables[0]
         )
@@ -225,7 +225,7 @@ def _build_steps(core: Core, made: AllReduce, n: int, corrupts: bool, sending: C
     def build_exchange(number: int, table: np.ndarray) -> Any:
         def exchange(here: World, event: NodeEvent, process: Process, messages: Sequence[Any]) -> EventResult:
             received = messages[0] if len(messages) else None
-            place = Place(here.key, event.turn, number, event.node)
+            place = ChunkPlace(here.key, event.turn, number, event.node)
             chunks, message = pass_on(sending, *process[2:], received, place, table)
             return EventResult(process._replace(chunks=chunks), message)
 
