@@ -11,7 +11,7 @@ import numpy as np
 from byzax.aggregators.kernels.means import mean_of
 from byzax.options import PartError, checked
 from byzax.simulator.chunk_wire import build_pass_chunk
-from byzax.simulator.chunks import ChunkSending, ChunkPlace, begin, build_tables, cut, mean_of_chunks, pass_on
+from byzax.simulator.chunks import ChunkPlace, ChunkSending, begin, build_tables, cut, mean_of_chunks, pass_on
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core
