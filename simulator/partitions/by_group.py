@@ -46,7 +46,7 @@ def by_group(*, groups: Count = 2) -> Partition:
             if len(mine) < len(members):
                 raise PartError(
                     f"by_group: workers {members[0]} to {members[-1]} are a group of {len(members)}, whose labels have "
-                    f"{len(mine)} samples: take fewer workers or more groups"
+                    f"{len(mine)} samples: take fewer workers"
                 )
             parts += [np.sort(part) for part in np.array_split(mine, len(members))]
         return parts
