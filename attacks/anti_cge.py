@@ -56,4 +56,4 @@ def anti_cge(n: int, f: int, *, cut: Annotated[int, Field(ge=0)] | None = None) 
         mean_length = length(mean)
         return -mean * (size / jnp.where(mean_length > 0, mean_length, 1))
 
-    return stateless(make_row)
+    return stateless(make_row, reads_own=False)

@@ -265,6 +265,8 @@ class Attack(NamedTuple):
             2, they send that one.
         by_receiver: Whether what `forge` makes depends on `View.receiver` or `View.own`; refused where there is one
             server.
+        reads_own: Whether what `forge` makes depends on the rows that its own workers computed. Where it does not,
+            these rows are not computed, and NaN or anything else may stand in their places.
     """
 
     init: AttackInit = lambda d: ()
@@ -277,6 +279,7 @@ class Attack(NamedTuple):
     reads_labels: bool = False
     least_known: Count = 1
     by_receiver: bool = False
+    reads_own: bool = True
 
 
 def check(name: str, n: int, f: int) -> None:
@@ -319,6 +322,7 @@ def stateless(
     needs: frozenset[Need] = frozenset(),
     questions: int = 0,
     least_known: int = 1,
+    reads_own: bool = True,
 ) -> Attack:
     """An attack without state, from a function that makes the Byzantine rows.
 
@@ -327,6 +331,7 @@ def stateless(
         needs: The functions of the view that it calls, as in `Attack`.
         questions: Number of times that it asks the rule.
         least_known: Rows that it has to know, as in `Attack`.
+        reads_own: Whether it reads the rows of its own workers, as in `Attack`.
 
     Returns:
         The attack; honest rows stay as they are, and the type of the rows is kept.
@@ -345,7 +350,7 @@ def stateless(
             )
         return jnp.where(view.byzantine[:, None], made.astype(view.rows.dtype), view.rows), state
 
-    return Attack(forge=forge, needs=needs, questions=questions, least_known=least_known)
+    return Attack(forge=forge, needs=needs, questions=questions, least_known=least_known, reads_own=reads_own)
 
 
 def nested(option: str, other: Nested) -> tuple[str, Callable[..., Attack]]:

@@ -29,4 +29,4 @@ def constant(n: int, f: int, *, value: Finite = 100.0) -> Attack:
         Li, Xu, Chen, Giannakis and Ling, AAAI 2019, "RSA" (same-value attack)
     """
     check("constant", n, f)
-    return stateless(lambda key, view: jnp.full_like(view.rows, value))
+    return stateless(lambda key, view: jnp.full_like(view.rows, value), reads_own=False)

@@ -47,4 +47,4 @@ def dissensus(n: int, f: int, *, epsilon: NotNegative = 1.5) -> Attack:
         mine = jnp.where(view.byzantine, weights, 0).sum()
         return receiver - epsilon * pull / jnp.where(mine > 0, mine, 1)
 
-    return stateless(make_row)._replace(by_receiver=True)
+    return stateless(make_row, reads_own=False)._replace(by_receiver=True)

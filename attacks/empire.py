@@ -68,5 +68,5 @@ def empire(
         )
 
     if isinstance(epsilon, str):
-        return stateless(make_row, ASKS_RULE, evaluations)
-    return stateless(make_row)
+        return stateless(make_row, ASKS_RULE, evaluations, reads_own=False)
+    return stateless(make_row, reads_own=False)

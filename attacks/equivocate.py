@@ -40,4 +40,6 @@ def equivocate(n: int, f: int, *, gamma: Finite = 1.5, perturbation: Perturbatio
         size = jnp.where(view.receiver % 2 == 0, gamma, -gamma)
         return honest_mean(view) + size * direction(view)
 
-    return stateless(make_row, least_known=2 if perturbation == "std" else 1)._replace(by_receiver=True)
+    return stateless(make_row, least_known=2 if perturbation == "std" else 1, reads_own=False)._replace(
+        by_receiver=True
+    )

@@ -111,8 +111,8 @@ def fang(
         return jnp.where(still, 0, values)[rank(view.byzantine)]
 
     if against == "krum":
-        return stateless(make_selected, ASKS_RULE, evaluations)
-    return stateless(make_extreme)
+        return stateless(make_selected, ASKS_RULE, evaluations, reads_own=False)
+    return stateless(make_extreme, reads_own=False)
 
 
 def _largest_lambda(view: View, f: int) -> Array:

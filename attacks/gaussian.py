@@ -42,4 +42,4 @@ def gaussian(
         noise = standard_deviation * draws[rank(view.byzantine)]
         return noise + honest_mean(view) if centre == "mean" else noise
 
-    return stateless(make_rows)
+    return stateless(make_rows, reads_own=False)

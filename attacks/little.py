@@ -68,8 +68,8 @@ def little(
         )
 
     if isinstance(number, str):
-        return stateless(make_row, ASKS_RULE, evaluations, least_known=2)
-    return stateless(make_row, least_known=2)
+        return stateless(make_row, ASKS_RULE, evaluations, least_known=2, reads_own=False)
+    return stateless(make_row, least_known=2, reads_own=False)
 
 
 def default_z(n: int, f: int) -> float:

@@ -49,4 +49,4 @@ def min_max(n: int, f: int, *, perturbation: Perturbation = "std") -> Attack:
         gamma = jnp.min(jnp.where(view.known, root, jnp.inf))
         return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * p
 
-    return stateless(make_row, least_known=2)
+    return stateless(make_row, least_known=2, reads_own=False)

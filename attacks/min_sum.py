@@ -54,4 +54,4 @@ def min_sum(
         gamma = jnp.sqrt(jnp.maximum(most - to_mean.sum(), 0) / squared)
         return mean + jnp.where((squared > 0) & jnp.isfinite(gamma), gamma, 0) * p
 
-    return stateless(make_row, least_known=2)
+    return stateless(make_row, least_known=2, reads_own=False)

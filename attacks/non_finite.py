@@ -41,4 +41,4 @@ def non_finite(n: int, f: int, *, value: Literal["nan", "inf", "-inf", "mixed"] 
         turn = rank(view.byzantine) % len(values)
         return jnp.broadcast_to(jnp.asarray(values)[turn, None], view.rows.shape)
 
-    return stateless(make_rows)
+    return stateless(make_rows, reads_own=False)

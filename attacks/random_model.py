@@ -37,4 +37,4 @@ def random_model(n: int, f: int, *, standard_deviation: NotNegative = 1.0) -> At
         draws = jax.random.normal(key, (max(f, 1), view.rows.shape[1]), view.rows.dtype)
         return view.params - standard_deviation * draws[rank(view.byzantine)]
 
-    return stateless(make_rows)
+    return stateless(make_rows, reads_own=False)

@@ -29,4 +29,4 @@ def reverse_gradient(n: int, f: int, *, scale: Finite = 2.0) -> Attack:
         Blanchard et al. 2017, experiments ("omniscient": opposite to the gradient, and large)
     """
     check("reverse_gradient", n, f)
-    return stateless(lambda key, view: -scale * (~view.byzantine).sum() * honest_mean(view))
+    return stateless(lambda key, view: -scale * (~view.byzantine).sum() * honest_mean(view), reads_own=False)

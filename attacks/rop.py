@@ -85,7 +85,7 @@ def rop(
         finite = jnp.isfinite(aggregate).all()
         return rows, RopState(jnp.where(finite, aggregate, state.aggregate), state.any | finite)
 
-    return Attack(init=init, forge=forge, questions=1, needs=ASKS_RULE)
+    return Attack(init=init, forge=forge, questions=1, needs=ASKS_RULE, reads_own=False)
 
 
 def _unit(vector: Array) -> Array:

@@ -70,4 +70,4 @@ def spectral(n: int, f: int, *, margin: Positive = 0.95) -> Attack:
         gamma = margin * jnp.sqrt(jnp.where(jnp.isfinite(squared), squared, 0))
         return mean + gamma * p
 
-    return stateless(make_row, least_known=2)
+    return stateless(make_row, least_known=2, reads_own=False)

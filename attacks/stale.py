@@ -56,4 +56,4 @@ def stale(n: int, f: int, *, age: Count = 10) -> Attack:
         past = history.past.at[place].set(now.astype(history.past.dtype))
         return rows, ModelHistory(past, history.updates + 1)
 
-    return Attack(init=lambda d: ModelHistory(jnp.zeros((age, d)), jnp.asarray(0)), forge=forge)
+    return Attack(init=lambda d: ModelHistory(jnp.zeros((age, d)), jnp.asarray(0)), forge=forge, reads_own=False)

@@ -79,5 +79,7 @@ def stale_replay(n: int, f: int, *, what: Literal["mean", "own"] = "mean", age: 
         )
 
     if what == "mean":
-        return Attack(init=lambda d: MeanHistory(jnp.zeros((age, d)), jnp.asarray(0)), forge=replay_mean)
-    return Attack(init=lambda d: RowHistory(jnp.zeros((n, age, d)), jnp.zeros(n, int)), forge=replay_own)
+        return Attack(
+            init=lambda d: MeanHistory(jnp.zeros((age, d)), jnp.asarray(0)), forge=replay_mean, reads_own=False
+        )
+    return Attack(lambda d: RowHistory(jnp.zeros((n, age, d)), jnp.zeros(n, int)), replay_own)

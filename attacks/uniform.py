@@ -38,4 +38,4 @@ def uniform(n: int, f: int, *, low: Finite = -1.0, high: Finite = 1.0) -> Attack
         draws = jax.random.uniform(key, (max(f, 1), view.rows.shape[1]), minval=low, maxval=high)
         return draws[rank(view.byzantine)]
 
-    return stateless(make_rows)
+    return stateless(make_rows, reads_own=False)

@@ -27,4 +27,4 @@ def zero(n: int, f: int) -> Attack:
         Lin, Du and Liu 2019, "Free-riders in federated learning" (workers that send no update of their own)
     """
     check("zero", n, f)
-    return stateless(lambda key, view: jnp.zeros_like(view.rows))
+    return stateless(lambda key, view: jnp.zeros_like(view.rows), reads_own=False)

@@ -13,6 +13,7 @@ from byzax.simulator.durations import WAYS
 from byzax.simulator.events import Node
 from byzax.simulator.executors.ledger import LinkTotal, link_totals
 from byzax.simulator.mistakes import ScenarioError
+from byzax.simulator.parts import message_bits, topology
 from byzax.simulator.wire import varies
 
 # Links with a line of their own.
@@ -37,7 +38,8 @@ def read(labelled: LabelledTimeline, path: Path) -> list[LinkTotal]:
     """The links of a run.
 
     In a direction in which messages vary in size, those of a finished run count as the mean of the measured ones, and
-    those of a scenario as the typical one.
+    those of a scenario as the typical one. Models that workers ask single servers for count as shared out evenly among
+    the links: those that a finished run measured, and of a scenario the first one of each worker in a round.
 
     Args:
         labelled: Its timeline.
@@ -57,7 +59,38 @@ def read(labelled: LabelledTimeline, path: Path) -> list[LinkTotal]:
         if labelled.measured is not None and typical and varies(run, way):
             factor = labelled.measured[f"bits_{way}"] / typical
             links = [link._replace(bits=link.bits * factor) if link.way == way else link for link in links]
-    return links
+    asked = topology(run).pulls
+    if asked is None:
+        return links
+    bits, count = message_bits(run), asked(labelled.timeline.steps)
+    if labelled.measured is not None:
+        sent = sum(link.bits for link in links if link.way == "down")
+        count = round((labelled.measured["bits_down"] - sent) / bits)
+    return with_pulled(links, count, bits)
+
+
+def with_pulled(links: list[LinkTotal], count: int, bits: float) -> list[LinkTotal]:
+    """Links with models that workers ask single servers for, shared out evenly, and the messages that ask for them.
+
+    Args:
+        links: The links without these, of all workers to all servers.
+        count: Number of the models.
+        bits: Bits of one of them.
+
+    Returns:
+        The links.
+    """
+    ups = [link for link in links if link.way == "up"]
+    downs = {(link.sender, link.receiver): link for link in links if link.way == "down"}
+    least, more = divmod(count, len(ups))
+    found = [link for link in links if link.way == "peer"]
+    for place, up in enumerate(ups):
+        mine, ends = least + (place < more), (up.receiver, up.sender)
+        down = downs.get(ends, LinkTotal(*ends, "down", 0, 0.0))
+        found.append(up._replace(messages=up.messages + mine))
+        if down.messages + mine:
+            found.append(down._replace(messages=down.messages + mine, bits=down.bits + mine * bits))
+    return sorted(found, key=lambda link: (WAYS.index(link.way), link.sender, link.receiver))
 
 
 def node_totals(links: list[LinkTotal]) -> list[NodeTotal]:

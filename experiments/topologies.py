@@ -130,6 +130,8 @@ def conditions(structure: Structure) -> list[Condition]:
     # processes that exchange messages one by one wait for all of them
     exchanging = rounds is not None and rounds.exchanges
     found = [] if rounds is None or exchanging else list(_of_rounds(structure, rounds))
+    if parts.pulls is not None:
+        found.append(_of_medians(structure))
     if parts.mixes:
         found += _of_neighbours(structure)
     elif parts.inboxes is None:
@@ -183,6 +185,15 @@ def _of_rounds(structure: Structure, rounds: Rounds) -> Iterator[Condition]:
                 who, reads, f"waits for no Byzantine node: {q} <= {len(senders)} - {liars}", q <= len(senders) - liars
             )
             yield Condition(who, reads, f"most of what is read is honest: {q} > 2 * {liars}", q > 2 * liars)
+
+
+def _of_medians(structure: Structure) -> Condition:
+    """The condition of nodes that all take the median of the models of all servers."""
+    servers = [node for node in structure.nodes if node[0] == "server"]
+    liars = len(structure.byzantine.intersection(servers))
+    reads = f"{len(servers)} models of {len(servers)} servers, {liars} Byzantine"
+    words = f"most of what is read is honest: {len(servers)} > 2 * {liars}"
+    return Condition("honest nodes", reads, words, len(servers) > 2 * liars)
 
 
 def _of_neighbours(structure: Structure) -> Iterator[Condition]:

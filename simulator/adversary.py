@@ -121,6 +121,8 @@ class Adversary(NamedTuple):
         goal: The aim of the first backdoor.
         claim: States how many samples workers hold, truly or not.
         has_hidden_rows: Whether some attack does not read all rows.
+        has_unread_rows: Finds the workers whose rows are forged without reading what they computed. None are found
+            where one attack reads the rows of its own workers: it may read those of others as well.
         byzantine_in_training: Finds the workers whose data is poisoned: their rows count as Byzantine by the version of
             the model that they were handed.
         byzantine_in_sending: Finds the workers whose rows are forged: these count as Byzantine by the update that they
@@ -133,6 +135,7 @@ class Adversary(NamedTuple):
     goal: Goal | None
     claim: ClaimSamples | None
     has_hidden_rows: bool
+    has_unread_rows: IsAmong
     byzantine_in_training: IsAmong
     byzantine_in_sending: IsAmong
 
@@ -224,12 +227,18 @@ def build_adversary(parts: tuple[Attackers, ...]) -> Adversary:
         goal=goals[0] if goals else None,
         claim=claim if claiming else None,
         has_hidden_rows=any(part.knowledge != "omniscient" for part in forging),
+        has_unread_rows=_build_is_among([] if any(map(_reads_own, forging)) else forging),
         byzantine_in_training=_build_is_among(poisoning),
         # an attack that changes nothing has Byzantine workers too
         byzantine_in_sending=_build_is_among(
             [part for part in parts if part.attack.corrupt is None or part.attack.forge is not None]
         ),
     )
+
+
+def _reads_own(part: Attackers) -> bool:
+    # who is not active sends what was computed
+    return part.attack.reads_own or part.knowledge != "omniscient" or part.active is not None
 
 
 def _build_is_among(parts: list[Attackers]) -> IsAmong:

@@ -13,6 +13,7 @@ from byzax.simulator.adversary import (
     Adversary,
     ByzantineRanks,
     InitAdversary,
+    IsAmong,
     build_adversary,
     build_byzantine_ranks,
 )
@@ -58,6 +59,8 @@ class Core(NamedTuple):
         byzantine_ranks: Numbers the Byzantine workers of an update.
         init_adversary: Makes the state of the adversary before the first update.
         hides_rows: Whether some attack does not read all rows, as they were sent.
+        is_unread: Finds the workers whose rows are forged without reading what they computed, by their numbers among
+            the Byzantine ones.
         forge: Forges the rows of Byzantine workers; None where no attack forges any.
         update: Makes an update of the server.
         evaluate: Evaluates a model.
@@ -71,6 +74,7 @@ class Core(NamedTuple):
     byzantine_ranks: ByzantineRanks
     init_adversary: InitAdversary
     hides_rows: bool
+    is_unread: IsAmong
     forge: ForgeUpdate | None
     update: MakeUpdate
     evaluate: Evaluate
@@ -140,6 +144,7 @@ def build(run: Run, rows_seen: int) -> Core:
         byzantine_ranks=ranks,
         init_adversary=adversary.init,
         hides_rows=adversary.has_hidden_rows,
+        is_unread=adversary.has_unread_rows,
         forge=None
         if adversary.forge is None
         else build_forge(

@@ -88,7 +88,8 @@ class Update(NamedTuple):
         time_s: Second of the timeline at which it happened.
         workers: `[r]`, the workers whose rows arrived: whole numbers from 0, rising, each worker once at most.
         rows: `[r, d]`, what each of them computed by the protocol, Byzantine workers included (in an attack on data,
-            from poisoned samples).
+            from poisoned samples). With one server NaN for Byzantine workers whose attack reads no row of its own:
+            their jobs are not carried out.
         byzantine: `[r]`, truth values: which of these rows are Byzantine.
         forged: `[r, d]`, the rows as the server received them; those of honest workers are as in `rows`.
         aggregate: `[d]`, the rule's answer; 0 where a filter refused the row.

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
-from byzax.simulator.durations import Way
 from byzax.simulator.timeline import Timeline
 
 
@@ -51,13 +50,14 @@ class Look(NamedTuple):
         evaluation: Floats.
         params: `[d]`, NumPy.
         since: The updates since the engine was asked for an evaluation before.
-        bits: The messages so far that vary in size. See `MeasureBits`.
+        bits: The messages so far that vary in size, by their direction (see `MeasureBits`), and under "pulls" the
+            models that workers asked single servers for (see `CountPulls`).
     """
 
     evaluation: Evaluation
     params: np.ndarray
     since: Stretch
-    bits: Mapping[Way, np.ndarray] = MappingProxyType({})
+    bits: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class TakeLooks(Protocol):

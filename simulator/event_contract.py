@@ -22,13 +22,14 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
         ValueError: Names the first event that cannot happen, and what is wrong with it: it reads a message that was not
             sent, has not arrived or is forgotten already, one that counts as one of another sender, one of an earlier
             update that is neither the row of a job nor the last one of its node, a row of an earlier update that is not
-            the last one of its sender, two messages of one sender, or a forged message of an honest worker; or its node
-            had a later turn before, or was not free.
+            the last one of its sender, a row that was not computed, two messages of one sender, or a forged message of
+            an honest worker; or its node had a later turn before, or was not free.
     """
     # of a message: its sender, by step or kind and number, the second of its arrival, its last reader
     live: dict[int, tuple[tuple[Any, int], float, int]]
     live = {number: (node, -np.inf, last) for number, (node, last) in network.table.kept(0).items()}
     turns, free_s = {}, {}
+    unread = {number for number, step in enumerate(network.steps) if step.unread}
     # the senders of the messages in whose place a forging event sends others
     replaced: dict[int, list[tuple[Any, int]]] = {}
     # the last row of each sender, with the update that it arrived for: as it was sent, and as it was computed
@@ -57,6 +58,8 @@ def check(network: Network, steps: int, is_byzantine: Callable[[int], np.ndarray
                         raise ValueError(f"{where}: reads message {source}, which is not the last one of its node")
                     if arrived_s > begin_s or last < number:
                         raise ValueError(f"{where}: reads message {source} before it arrived or after its last reader")
+                    if port < 0 and origin[0] in unread and not step.forges:
+                        raise ValueError(f"{where}: reads message {source}, which only holds the place of a row")
                     if port >= 0:
                         forged = replaced.get(source, [])
                         if port >= len(forged):

@@ -202,6 +202,8 @@ class NodeStep(NamedTuple):
             by its name; empty for none.
         receives: The models that it reads as the wire changes them for its node alone: `params` of its first message.
             None where it reads what was sent.
+        unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it:
+            compiled loops may leave its events out.
     """
 
     name: str
@@ -217,6 +219,7 @@ class NodeStep(NamedTuple):
     sends: Sending | None = None
     keeps: str = ""
     receives: Sending | None = None
+    unread: bool = False
 
     @property
     def run(self) -> CarryOut:
@@ -296,6 +299,21 @@ class MeasureBits(Protocol):
         ...
 
 
+class CountPulls(Protocol):
+    """Counts the models that workers asked single servers for."""
+
+    def __call__(self, states: States, /) -> np.ndarray:
+        """The number of models that each server sent to each worker that asked for it.
+
+        Args:
+            states: The states of all nodes.
+
+        Returns:
+            `[servers, n]`.
+        """
+        ...
+
+
 class KeptRows(NamedTuple):
     """Rows that were sent before an update, and that events from it on read.
 
@@ -344,6 +362,8 @@ class Network(NamedTuple):
         judged: Kinds of the nodes whose states `evaluate`, `params` and `arrays` read; none for all kinds.
         byzantine: The Byzantine nodes of kinds other than "worker", whose messages may be forged.
         measure_bits: Measures the messages so far of the directions in which these vary in size; None where none do.
+        count_pulls: Counts the models so far that workers asked single servers for, as many as their states say; they
+            are none of the table's messages. None where there are none.
     """
 
     steps: tuple[NodeStep, ...]
@@ -358,6 +378,7 @@ class Network(NamedTuple):
     judged: tuple[str, ...] = ()
     byzantine: Mapping[str, Collection[int]] = MappingProxyType({})
     measure_bits: MeasureBits | None = None
+    count_pulls: CountPulls | None = None
 
 
 def inbox_of(block: EventBlock, e: int) -> list[tuple[int, int]]:

@@ -160,6 +160,15 @@ def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeSte
     )  # fmt: skip
 
 
+def build_unread_step() -> NodeStep:
+    """Builds the step of Byzantine workers whose rows nobody reads: they do no job, and send zeros."""
+
+    def hold_place(here: World, event: NodeEvent, own: Any, messages: Sequence[Any]) -> EventResult:
+        return EventResult(own, jnp.zeros_like(messages[0].params))
+
+    return NodeStep("unread", "worker", hold_place, "worker", "job", together="batch", unread=True)
+
+
 @compiled_once
 def build_make_row(
     model: Model,

@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     MASKS = 26
     GRAPH = 30
     PARTNER = 31
+    PULL = 40
 
 
 def derive(root: jax.Array, purpose: Purpose, *indices: jax.Array | int) -> jax.Array:

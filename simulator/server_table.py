@@ -1,6 +1,7 @@
 """The table of events of a run with one server, made of its timeline."""
 
 from bisect import bisect_left
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,8 @@ import numpy as np
 from byzax.simulator.events import EventBlock, EventTable, KeptRows
 from byzax.simulator.timeline import ROWS_AT_ONCE, Timeline
 
-WORK, FORGE, UPDATE = range(3)
+# who does no job comes first, as Byzantine workers mostly do: their rows then need no other order
+UNREAD, WORK, FORGE, UPDATE = range(4)
 SERVER, ADVERSARY = ("server", 0), ("adversary", 0)
 
 
@@ -66,21 +68,27 @@ def _last_before(spans: Spans, timeline: Timeline, update: int) -> np.ndarray:
 NEW_ALONE = LastRows()
 
 
-class ForgedWorkers(Protocol):
-    """Tells whose rows are forged."""
+class FindWorkers(Protocol):
+    """Finds the workers of which something holds in an update, such as that their rows are forged."""
 
     def __call__(self, updates: np.ndarray, /) -> np.ndarray:
-        """The workers whose rows are forged in updates `[U]`: truth values `[U, n]`."""
+        """The workers of which it holds in updates `[U]`: truth values `[U, n]`."""
         ...
 
 
-def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRows = NEW_ALONE) -> EventTable:
+def table_of(
+    timeline: Timeline,
+    forged: FindWorkers | None,
+    last_rows: LastRows = NEW_ALONE,
+    unread: FindWorkers | None = None,
+) -> EventTable:
     """The table of a run with one server.
 
     Args:
         timeline: The timeline of the run.
-        forged: Tells whose rows are forged; None where no row ever is.
+        forged: Finds the workers whose rows are forged; None where no row ever is.
         last_rows: The events that read last rows.
+        unread: Finds those of them whose rows nobody reads as they computed them; None where every row is read.
 
     Returns:
         The table.
@@ -109,15 +117,17 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         own = places if position is None else position[places]
         return 1 + own.astype(int) + others * rows.versions[places]
 
-    def are_forged(places: np.ndarray) -> np.ndarray:
-        """Truth values: which rows are forged."""
-        if forged is None or not len(places):
+    def find(holds: FindWorkers | None, places: np.ndarray) -> np.ndarray:
+        """Truth values: the rows of whose workers something holds in the update that they arrive for."""
+        if holds is None or not len(places):
             return np.zeros(len(places), bool)
         into = timeline.updates_of(places)
         begin = into.min()
         needed = np.zeros(into.max() + 1 - begin, bool)
         needed[into - begin] = True
-        return forged(begin + np.flatnonzero(needed))[np.cumsum(needed)[into - begin] - 1, rows.workers[places]]
+        return holds(begin + np.flatnonzero(needed))[np.cumsum(needed)[into - begin] - 1, rows.workers[places]]
+
+    are_forged = partial(find, forged)
 
     def last_of(places: np.ndarray, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The last events that read rows, of which some are forged: as they were computed, and as they were sent."""
@@ -164,7 +174,8 @@ def table_of(timeline: Timeline, forged: ForgedWorkers | None, last_rows: LastRo
         row, seen, last = np.full(count, -1), np.zeros(count, int), np.arange(begin, begin + count)
         begin_s, end_s, arrive_s = np.empty((3, count))
         sizes = np.ones(count, int)
-        step[of_jobs], node[of_jobs], turn[of_jobs], row[of_jobs] = WORK, rows.workers[own], rows.jobs[own], own
+        node[of_jobs], turn[of_jobs], row[of_jobs] = rows.workers[own], rows.jobs[own], own
+        step[of_jobs] = np.where(find(unread, own), UNREAD, WORK)
         begin_s[of_jobs], end_s[of_jobs], arrive_s[of_jobs] = (
             each[own] for each in (rows.received_s, rows.computed_s, rows.arrived_s)
         )

@@ -1,5 +1,6 @@
 """The server's part of an update: the filter, the rows that the rule sees, the rule, the next model."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -158,14 +159,15 @@ def make_update(
         known = make_context(world, server, server.step, derive(world.key, Purpose.RULE, server.step), arrived)
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
-            made, rule_state, info = aggregate(given, workers, ages, samples, server.rule, known)
+            made, rule_state, info = _by_itself(
+                server.step >= 0, lambda given: aggregate(given, workers, ages, samples, server.rule, known), given
+            )
             if noise:
                 made = add_noise(derive(world.key, Purpose.SERVER_NOISE, server.step), made, noise / there.sum())
             return made, info, *move(server.params, server.optimizer, made), rule_state
 
         def refuse(given: Array) -> tuple[Array, Info, Array, State, State]:
-            nothing = jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), jax.eval_shape(accept, given)[:2])
-            return *nothing, server.params, server.optimizer, server.rule
+            return *_zeros_like(jax.eval_shape(accept, given)[:2]), server.params, server.optimizer, server.rule
 
         if judge is None:
             accepted, filter_state, new = jnp.ones(()), None, accept(rows)
@@ -199,6 +201,18 @@ def make_update(
         return after, jax.tree.map(jnp.float32, diagnostics), Decision(byzantine, made, by_worker)
 
     return update
+
+
+def _by_itself(true: Array, function: Callable[[Array], Any], given: Array) -> Any:
+    """`function(given)`, compiled as a branch of its own, which is always taken.
+
+    XLA on CPU writes a sorting network out anew in each loop that reads what it gives, and keeps to branches.
+    """
+    return jax.lax.cond(true, function, lambda given: _zeros_like(jax.eval_shape(function, given)), given)
+
+
+def _zeros_like(shapes: Any) -> Any:
+    return jax.tree.map(lambda each: jnp.zeros(each.shape, each.dtype), shapes)
 
 
 @compiled_once

@@ -40,7 +40,7 @@ def measure_lengths(rows: Array, origin: Array) -> Lengths:
     n, _ = rows.shape
 
     def one_by_one(rows: Array, origin: Array, _: Array) -> Lengths:
-        radius = largest_entries(rows, lambda columns, part: half_difference(columns, part(origin)))
+        radius = largest_entries(rows, lambda row: half_difference(row, origin))
         finite = jnp.isfinite(radius)
         # not the largest power: XLA may multiply its inverse by one half first, and what is below a float becomes 0
         exponent = jnp.minimum(exponents(jnp.where(finite, radius, 0)), -jnp.finfo(rows.dtype).minexp - 6)

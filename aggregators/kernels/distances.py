@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from byzax.aggregators.kernels.blocks import Part, block_width, fold_blocks
+from byzax.aggregators.kernels.blocks import Part, fold_blocks
 from byzax.aggregators.kernels.columns import sort_columns
 
 Array = jax.Array
@@ -133,11 +133,17 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
     itself = jnp.eye(n, dtype=bool)
 
     def seen_from(leader: Array, columns: Array) -> Array:
-        reference = columns[leader]
-        return half_difference(columns, jnp.where(jnp.isfinite(reference), reference, 0))
+        return half_difference(columns, _with_finite(columns[leader]))
+
+    def radius_of(place: Array, leader: Array) -> Array:
+        return largest_entry(half_difference(rows[place], _with_finite(rows[leader])))
 
     def radii(leader: Array) -> Array:
-        return largest_entries(rows, lambda columns, _: seen_from(leader, columns))
+        """Of rows that are no leaders of their own: most are, when single pairs are seen from closer."""
+        return lax.map(
+            lambda pair: lax.cond(pair[0] == pair[1], lambda *_: jnp.zeros((), rows.dtype), radius_of, *pair),
+            (index, leader),
+        )
 
     def products(leader: Array, radius: Array) -> Array:
         factor = power_of_two(-exponents(radius), rows.dtype)[:, None]
@@ -180,7 +186,8 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
 
     # at first one leader for all, as a number: a slice is faster than looking up a leader for each
     middle = middle_row(rows)
-    radius = radii(middle)
+    centre = _with_finite(rows[middle])
+    radius = largest_entries(rows, lambda row: half_difference(row, centre))
     finite = jnp.isfinite(radius)
     first_radius = radius = jnp.where(finite, radius, 0)
     unit = exponents(typical_size(radius, finite))
@@ -195,31 +202,33 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
     return jnp.where(itself, 0, squared), finite, first_radius
 
 
+def _with_finite(values: Array) -> Array:
+    return jnp.where(jnp.isfinite(values), values, 0)
+
+
 def half_difference(one: Array, other: Array) -> Array:
     """Half the difference of two arrays, which never overflows."""
     return 0.5 * one - 0.5 * other
 
 
-def largest_entries(rows: Array, transform: Callable[[Array, Part], Array] = lambda columns, part: columns) -> Array:
+def largest_entries(rows: Array, transform: Callable[[Array], Array] = lambda row: row) -> Array:
     """The largest absolute value in each row.
 
     Args:
         rows: `[n, d]`.
-        transform: `transform(columns, part)` gives the values to look at. It is given some of the columns at a time,
-            since XLA on CPU would write all of what a maximum is taken of; `part` gives the same columns of another
-            array `[..., d]`.
+        transform: `transform(row)` gives the values `[d]` to look at.
 
     Returns:
         `[n]`, +inf where an entry is not a number.
     """
-    n, d = rows.shape
+    # one row after the other: XLA on CPU would write all of what a maximum over several is taken of
+    return lax.map(lambda row: largest_entry(transform(row)), rows)
 
-    def look(part: Part, _: Array, largest: Array) -> Array:
-        values = transform(part(rows), part)
-        # XLA's maximum on CPU drops a NaN where it is vectorised (openxla/xla issue 21461)
-        return jnp.maximum(largest, jnp.max(jnp.where(jnp.isnan(values), jnp.inf, jnp.abs(values)), axis=1))
 
-    return fold_blocks(d, block_width(rows), look, jnp.zeros(n, rows.dtype))
+def largest_entry(values: Array) -> Array:
+    """The largest absolute value `[]` of `[d]`, +inf where one is not a number."""
+    # XLA's maximum on CPU drops a NaN where it is vectorised (openxla/xla issue 21461)
+    return jnp.max(jnp.where(jnp.isnan(values), jnp.inf, jnp.abs(values)))
 
 
 def middle_row(rows: Array) -> Array:
@@ -255,7 +264,7 @@ def squared_distances_to(rows: Array, point: Array, itself: int | None = None) -
     """
 
     def in_a_unit(rows: Array, point: Array, _: Array) -> Array:
-        radius = largest_entries(rows, lambda columns, part: half_difference(columns, part(point)))
+        radius = largest_entries(rows, lambda row: half_difference(row, point))
         unit = exponents(typical_size(radius, jnp.isfinite(radius)))
         scaled = half_difference(rows, point) * power_of_two(-unit, rows.dtype)
         total = jnp.sum(scaled * scaled, axis=1)
@@ -284,7 +293,7 @@ def safe_squares(rows: Array, point: Array, itself: int | None = None) -> tuple[
     # 0 may be a square that vanished
     nothing = lax.cond(
         jnp.any((squared == 0) & ~known),
-        lambda rows, point: largest_entries(rows, lambda columns, part: half_difference(columns, part(point))) == 0,
+        lambda rows, point: largest_entries(rows, lambda row: half_difference(row, point)) == 0,
         lambda *_: known,
         rows,
         point,

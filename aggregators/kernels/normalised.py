@@ -51,7 +51,7 @@ def normalise(rows: Array) -> Steps[NormalisedRows]:
     (centre,) = order_statistics(rows, [(len(rows) - 1) // 2])
     # else XLA fuses the median into its uses and computes it for each row
     centre = lax.optimization_barrier(centre)
-    radii = yield largest_of(largest_entries(rows, lambda columns, part: columns - part(centre)))
+    radii = yield largest_of(largest_entries(rows, lambda row: row - centre))
     finite = jnp.isfinite(radii)
     common = typical_size(radii, finite)
     scale = jnp.where(finite.any() & (common > 0), common, 1)

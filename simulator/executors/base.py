@@ -19,7 +19,7 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import location, require, type_name
 from byzax.simulator.core import Core, CoreOf
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
-from byzax.simulator.durations import Draw, Durations, Way, build_draws
+from byzax.simulator.durations import Draw, Durations, build_draws
 from byzax.simulator.events import Network, States
 from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
@@ -236,9 +236,10 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     return wired(network, run, prepared.core_of((structure.inboxes or prepared.timeline.seen.tolist())[0])), here
 
 
-def bits_so_far(network: Network, states: States) -> Mapping[Way, np.ndarray]:
-    """The messages so far that vary in size. See `MeasureBits`."""
-    return {} if network.measure_bits is None else network.measure_bits(states)
+def bits_so_far(network: Network, states: States) -> Mapping[str, np.ndarray]:
+    """The messages so far that only states tell. See `Look.bits`."""
+    found: dict[str, np.ndarray] = {} if network.measure_bits is None else {**network.measure_bits(states)}
+    return found if network.count_pulls is None else found | {"pulls": network.count_pulls(states)}
 
 
 def per_job(run: Run) -> np.ndarray:

@@ -233,9 +233,10 @@ def _rows_of(wave: Wave, events: WaveEvents, sent: list[Array], held: Array) -> 
     if not wave.rows:
         return ()
     messages = [held if each < 0 else sent[each].reshape(-1, sent[each].shape[-1]) for each in wave.reads]
+    rows = messages[0] if len(messages) == 1 else jnp.concatenate(messages)
     if wave.direct:
-        return (messages[0].reshape(wave.width, wave.rows, -1),)
-    rows = (messages[0] if len(messages) == 1 else jnp.concatenate(messages))[events.places]
+        return (rows.reshape(wave.width, wave.rows, -1),)
+    rows = rows[events.places]
     # senders of what only fills an inbox up are -1
     there = events.senders[:, : wave.rows, None] >= 0
     return (jnp.where(there, rows, 0) if wave.padded else rows,)

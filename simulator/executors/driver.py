@@ -15,10 +15,10 @@ from byzax.simulator.accounting import build_epsilon
 from byzax.simulator.config.executors import EarlyStopping
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Traffic
-from byzax.simulator.durations import Way
+from byzax.simulator.durations import WAYS, Way
 from byzax.simulator.engine import Engine, EngineLost, Look, Repeats, Stretch, TakeLooks, joined
 from byzax.simulator.executors.base import Checkpoint, RunError, delivered, ended, per_job
-from byzax.simulator.executors.ledger import receivers, traffic, with_measured
+from byzax.simulator.executors.ledger import receivers, traffic, with_measured, with_pulls
 from byzax.simulator.snapshots import Evaluated, Snapshot
 from byzax.simulator.timeline import Timeline, truncate
 from byzax.simulator.wire import wire_bits
@@ -231,12 +231,14 @@ def _checkpoint(
         run = task.run if task.run.seed == course.seed else task.run.replace(seed=course.seed)
         course.timeline, course.gradients = timeline, delivered(timeline, per_job(run))
         course.traffic, course.epsilon = traffic(run, timeline), build_epsilon(run, timeline)
-        course.receivers = {way: receivers(run, timeline, way, len(counts)) for way, counts in look.bits.items()}
+        course.receivers = {way: receivers(run, timeline, way, len(look.bits[way])) for way in WAYS if way in look.bits}
     sent = course.traffic and Traffic(*(float(each[step]) for each in course.traffic))
-    for way, counts in look.bits.items():
+    for way, gets in course.receivers.items():
         assert sent is not None
-        size = getattr(wire_bits(task.run), way)
-        sent = with_measured(sent, way, size, counts, course.receivers[way])
+        sent = with_measured(sent, way, getattr(wire_bits(task.run), way), look.bits[way], gets)
+    if "pulls" in look.bits:
+        assert sent is not None
+        sent = with_pulls(sent, wire_bits(task.run).down, look.bits["pulls"])
     checkpoint = Checkpoint(
         seed=course.seed,
         step=step,

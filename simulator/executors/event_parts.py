@@ -15,6 +15,7 @@ class Parts(NamedTuple):
         block: The block.
         update: `[E]`, the update of each event, counted from the first of the block.
         grouped: `[E]`, the jobs whose rows are held.
+        left_out: `[E]`, those of them whose rows nobody reads: they are not carried out.
         level: `[E]`, rising from an event to those of its update that read its message or follow it at its node: the
             place of its step, where these are listed in the order in which they follow each other.
         rows: `[E]`, number of rows in the inbox of each.
@@ -25,6 +26,7 @@ class Parts(NamedTuple):
     block: EventBlock
     update: np.ndarray
     grouped: np.ndarray
+    left_out: np.ndarray
     level: np.ndarray
     rows: np.ndarray
     shows: np.ndarray
@@ -89,6 +91,7 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
     kept = network.table.kept(since) if earlier.size else {}
     shows[reader[earlier]] = [kinds.index(kept[number][0][0]) for number in block.source[earlier].tolist()]
     grouped = (block.row >= 0) & (held.most > 0)
+    left_out = grouped & np.array([step.unread for step in network.steps])[block.step]
     # the event before it of the same node in its update
     order = np.lexsort((np.arange(len(update)), block.node, kind, update))
     same = ~np.diff(np.stack([update, kind, block.node])[:, order]).any(axis=0)
@@ -107,7 +110,7 @@ def parts_of(network: Network, since: int, until: int, held: HeldRows) -> Parts:
         network, block, np.flatnonzero(grouped & ~first), "makes rows that are kept for later updates, and compiled "
         "loops need such jobs first in their update, to read the last message of a node alone: list them so",
     )  # fmt: skip
-    return Parts(block, update, grouped, level, rows, shows, place)
+    return Parts(block, update, grouped, left_out, level, rows, shows, place)
 
 
 def _levels(earlier: np.ndarray, later: np.ndarray, count: int) -> np.ndarray:
@@ -138,12 +141,12 @@ def refuse(network: Network, block: EventBlock, places: np.ndarray, words: str) 
 
 
 def runs_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
-    """The jobs whose rows are held, in runs of one update that read the message of one node, no worker twice in any.
+    """The jobs whose rows are held and read, in runs of one update on the message of one node, no worker twice in any.
 
     Returns:
         Their places in the block, run by run; and of each run its update, its length and the node, `[3, J]`.
     """
-    mine = np.flatnonzero(parts.grouped)
+    mine = np.flatnonzero(parts.grouped & ~parts.left_out)
     update, node = parts.update[mine], parts.block.node[mine]
     shown = parts.block.sender[parts.block.first[mine]]
     order = np.lexsort((node, update))

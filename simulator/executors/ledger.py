@@ -146,6 +146,21 @@ def with_measured(sent: Traffic, way: Way, size: float, counts: np.ndarray, rece
     return sent._replace(**{f"bits_{way}": float(round(bits * (messages / measured))) if measured else 0.0})
 
 
+def with_pulls(sent: Traffic, size: float, pulls: np.ndarray) -> Traffic:
+    """Traffic with the models that workers asked for, each with a message that asks, of no bits.
+
+    Args:
+        sent: The messages so far without them, numbers.
+        size: The bits of a model.
+        pulls: `[servers, n]`, their number.
+
+    Returns:
+        The traffic.
+    """
+    count = float(pulls.sum())
+    return sent._replace(messages=sent.messages + 2 * count, bits_down=sent.bits_down + count * size)
+
+
 def link_totals(run: Run, timeline: Timeline) -> list[LinkTotal]:
     """The messages of a run by links.
 
@@ -253,23 +268,34 @@ def _in_rounds(run: Run, timeline: Timeline, bits: MessageBits) -> Iterator[Sent
 
 
 def _in_updates(network: Network, timeline: Timeline, bits: MessageBits) -> Iterator[SentMessages]:
-    """The messages that events of an update read, where all updates are made of the same events."""
-    block = network.table.events(0, 1)
-    kinds = [network.steps[step].kind for step in block.step.tolist()]
-    nodes = dict(enumerate(zip(kinds, block.node.tolist(), strict=True), block.begin))
+    """The messages that events of an update read, where all updates are made of the same events.
+
+    Those of a step that sends every so many turns alone (`Sending.every`) are messages of these updates.
+    """
+    block, steps = network.table.events(0, 1), network.steps
+    made = [steps[step] for step in block.step.tolist()]
+    nodes = {
+        block.begin + e: (step.kind, node) for e, (step, node) in enumerate(zip(made, block.node.tolist(), strict=True))
+    }
     nodes |= {number: node for number, (node, _) in network.table.kept(0).items()}
-    links: dict[tuple[str, str], set[tuple[int, int, int]]] = {}
-    for e, receiver in enumerate(zip(kinds, block.node.tolist(), strict=True)):
-        if network.steps[block.step[e]].forges:
+    # by the kinds of their ends and the turns from one message to the next
+    links: dict[tuple[str, str, int], set[tuple[int, int, int]]] = {}
+    for e, step in enumerate(made):
+        if step.forges:
             continue
-        senders = block.sender[block.first[e] : block.first[e + 1]].tolist()
-        for (source, port), sender in zip(inbox_of(block, e), senders, strict=True):
-            # a forged row is sent by its worker
-            origin, message = (nodes[source], source) if port < 0 else (("worker", sender), -1)
+        receiver = step.kind, int(block.node[e])
+        for source, port in inbox_of(block, e):
+            number, sends = source, made[source - block.begin].sends if source >= block.begin else None
+            if port >= 0:
+                # what is forged is sent by the node whose message it takes the place of
+                number, _ = inbox_of(block, source - block.begin)[port]
+            origin, every = nodes[number], sends.every if sends else 1
             if origin != receiver:
-                links.setdefault((origin[0], receiver[0]), set()).add((origin[1], receiver[1], message))
-    for (one, other), found in links.items():
+                link = origin[1], receiver[1], source if port < 0 else -1
+                links.setdefault((origin[0], receiver[0], every), set()).add(link)
+    for (one, other, every), found in links.items():
         pairs = np.array(sorted(found))[:, :2]
         way: Way = "up" if one == "worker" != other else "down" if other == "worker" != one else "peer"
-        there = np.broadcast_to(True, (timeline.steps, len(pairs)))
+        due = (np.arange(1, timeline.steps + 1) % every == 0)[:, None]
+        there = np.broadcast_to(due, (timeline.steps, len(pairs)))
         yield SentMessages(way, (one, other), pairs, getattr(bits, way), _every_update(len(pairs), there))

@@ -12,7 +12,6 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Evaluation
-from byzax.simulator.durations import Way
 from byzax.simulator.engine import leaves_of, restored
 from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep
 from byzax.simulator.executors.base import bits_so_far, floats, network_of, prepare, stage
@@ -176,7 +175,7 @@ class NodeHost:
         judged = self.network.judged
         return in_numpy({node: state for node, state in self.states.items() if not judged or node[0] in judged})
 
-    def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray, Mapping[Way, np.ndarray]]:
+    def evaluate(self, step: int, *parts: dict[Node, Any]) -> tuple[Evaluation, np.ndarray, Mapping[str, np.ndarray]]:
         """The evaluation of the models after `step` updates, from the states of nodes of other hosts too.
 
         Args:
@@ -184,7 +183,7 @@ class NodeHost:
             *parts: States of nodes of other hosts.
 
         Returns:
-            The evaluation, the model that is kept, and the messages that vary in size.
+            The evaluation, the model that is kept, and the messages that only states tell.
         """
         states, network = self.states | joined(parts), self.network
         with stage("evaluate", step=step):

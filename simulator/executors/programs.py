@@ -61,7 +61,7 @@ class Program:
         self.kind_of, jobs = np.empty(timeline.steps, int), []
         for since in range(0, timeline.steps, AT_ONCE):
             parts = parts_of(network, since, min(since + AT_ONCE, timeline.steps), held)
-            pairs = np.unique((parts.block.step * len(self._kinds) + parts.shows)[parts.grouped])
+            pairs = np.unique((parts.block.step * len(self._kinds) + parts.shows)[parts.grouped & ~parts.left_out])
             grouped |= {divmod(pair, len(self._kinds)) for pair in pairs.tolist()}
             for form in forms_of(network, parts, held, self._widest, self._vacancies):
                 waves = [self._wave(parts, form, number) for number in range(len(form.waves))]
@@ -164,15 +164,23 @@ class Program:
 
     def _is_direct(self, form: Form, number: int) -> bool:
         reads = form.reads[number]
-        if self._lanes(form, number) or not reads.wave.size or (wave := int(reads.wave[0, 0, 0])) < 0:
+        if self._lanes(form, number) or not reads.wave.size or reads.wave.min() < 0:
             return False
-        step, rows, *_, width = form.waves[wave]
-        forges = self._network.steps[step].forges
-        count = width * (form.reads[wave].new.shape[2] if forges else 1)
-        same = reads.inside.reshape(len(reads.inside), -1).shape[1] == count and (reads.wave == wave).all()
-        whole = same and (reads.inside.reshape(-1, count) == np.arange(count)).all()
+        waves = np.unique(reads.wave).tolist()
+        count = sum(self._count(form, wave) for wave in waves)
+        chosen = self._chosen(form, number, waves).reshape(len(reads.wave), -1)
+        if chosen.shape[1] != count or (chosen != np.arange(count)).any():
+            return False
         # forged messages are filled up as the rows before
-        return bool(whole and (reads.there.all() or (forges and rows < 0)))
+        step, rows, *_ = form.waves[waves[0]]
+        return bool(reads.there.all()) or (len(waves) == 1 and rows < 0 and self._network.steps[step].forges)
+
+    def _chosen(self, form: Form, number: int, waves: Sequence[int]) -> np.ndarray:
+        """The places of the rows that a wave reads among those of the messages of `waves`, one after the other."""
+        reads, offset = form.reads[number], np.zeros(len(form.waves) + 1, int)
+        for before, each in pairwise(waves):
+            offset[each] = offset[before] + self._count(form, before)
+        return offset[reads.wave] + reads.inside
 
     def _events_of(self, parts: Parts, form: Form, number: int, wave: Wave) -> WaveEvents:
         block, mine, reads = parts.block, form.places[number], form.reads[number]
@@ -186,10 +194,7 @@ class Program:
             lags, new = np.where(there, block.lag[at], -1), reads.new
         elif wave.rows and not wave.direct:
             assert np.isin(reads.wave, wave.reads).all()
-            offset = np.zeros(len(form.waves) + 1, int)
-            for before, each in pairwise(wave.reads):
-                offset[each] = offset[before] + self._count(form, before)
-            chosen = offset[reads.wave] + reads.inside
+            chosen = self._chosen(form, number, wave.reads)
         return WaveEvents(
             np.where(happens, block.node[mine], wave.vacant),
             np.where(happens, block.turn[mine], 0),

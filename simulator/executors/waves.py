@@ -24,7 +24,7 @@ class Wave(NamedTuple):
         shared: Whether all of them read that of one node.
         whole: Whether they are events of all nodes of their kind, in order.
         reads: The waves of the same update whose messages they read; -1 stands for rows that are held across updates.
-        direct: Whether their rows are just the messages of one wave, in order, and need not be gathered.
+        direct: Whether their rows are just the messages of those waves, in order, and need not be gathered.
         padded: Whether some inboxes are filled up.
         lanes: Of an event that reads last rows, how often it does: 1 as they were sent, 2 as they were computed too;
             else 0.

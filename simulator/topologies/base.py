@@ -76,6 +76,21 @@ class DescribeRounds(Protocol):
         ...
 
 
+class CountAsked(Protocol):
+    """Counts the models that workers ask single servers for at least."""
+
+    def __call__(self, updates: int, /) -> int:
+        """The number of models that all workers ask for in so many updates, one in each round in which they ask.
+
+        Args:
+            updates: Number of updates.
+
+        Returns:
+            The number.
+        """
+        ...
+
+
 class CountNeighbours(Protocol):
     """Counts the neighbours of nodes where these change."""
 
@@ -109,6 +124,8 @@ class Topology(NamedTuple):
             the schedule decides when updates are made. With rounds nodes may race.
         degrees: Gives the number of neighbours of each node in each round, for the weights of edges (`World.degrees`);
             None where neighbours stay the same.
+        pulls: Counts the models that workers ask single servers for at least, where states say how many more
+            (`Network.count_pulls`); None where nobody asks.
         wire: The directions of messages that steps compress (`NodeStep.sends` and `receives`), the keys that `wire` may
             have.
     """
@@ -123,4 +140,5 @@ class Topology(NamedTuple):
     explain: Callable[[int], str] | None = None
     rounds: DescribeRounds | None = None
     degrees: CountNeighbours | None = None
+    pulls: CountAsked | None = None
     wire: tuple[Literal["up", "down", "peer"], ...] = ()

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from byzax.options import NestedAttack, checked
-from byzax.simulator.replicas import Replicas, build_replicated, check_quorum
+from byzax.simulator.replica_steps import Replicas
+from byzax.simulator.replicas import build_replicated, check_quorum
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.topologies.base import Topology
 

@@ -21,7 +21,7 @@ from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import by_step, check_in_step, check_peers, mean_of_counted, periodic_network
 from byzax.simulator.receivers import EdgeWeights, UpdateReceiver, build_receivers, nodes_arrays, received_rows
-from byzax.simulator.replicas import Trainee
+from byzax.simulator.replica_steps import Trainee
 from byzax.simulator.round_table import WORK, Message, RoundEvent, before
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.schedules.base import check_workers

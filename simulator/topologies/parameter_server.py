@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from byzax.options import PartError, checked
@@ -22,14 +23,14 @@ from byzax.simulator.events import (
     Sending,
     States,
 )
-from byzax.simulator.jobs import build_worker_step
+from byzax.simulator.jobs import build_unread_step, build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.outages import check_servers
 from byzax.simulator.parts import schedule
 from byzax.simulator.schedules.base import check_workers
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, public_state
-from byzax.simulator.server_table import ADVERSARY, SERVER, ForgedWorkers, LastRows, table_of
+from byzax.simulator.server_table import ADVERSARY, SERVER, FindWorkers, LastRows, table_of
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 
@@ -89,9 +90,12 @@ def _network(parts: NetworkParts) -> Network:
         # what follows only fills the update up
         count = int((np.asarray(senders)[new] >= 0).sum())
         mine = np.asarray(new)[:count]
+        workers, rows = np.asarray(senders)[mine], computed[np.asarray(of_forging)[:count]]
+        if unread is not None:
+            rows = np.where(unread(np.array([step]))[0][workers, None], np.float32(np.nan), rows)
         return {
-            "workers": np.asarray(senders)[mine],
-            "rows": computed[np.asarray(of_forging)[:count]],
+            "workers": workers,
+            "rows": rows,
             "byzantine": decision.byzantine[mine],
             "forged": received[mine],
             "aggregate": decision.aggregate,
@@ -104,7 +108,7 @@ def _network(parts: NetworkParts) -> Network:
         begun = None if memory is None else memory.start(here, d)
         return {SERVER: server, ADVERSARY: core.init_adversary(d)} | {("worker", i): begun for i in range(n)}
 
-    forged = build_forged_workers(core, here)
+    forged, unread = build_forged_workers(core, here), _build_unread_workers(run, core, here)
     sees = schedule(run).sees
     # an adversary to which rows come one at a time remembers the others
     knows = forged is not None and (sees == "table" or (sees == "rows" and timeline.seen[0] == 1))
@@ -113,7 +117,7 @@ def _network(parts: NetworkParts) -> Network:
     return Network(
         steps=steps,
         nodes={"server": 1, "adversary": 1, "worker": n},
-        table=table_of(timeline, forged, last_rows),
+        table=table_of(timeline, forged, last_rows, unread),
         start=start,
         show=show,
         measure=_measure,
@@ -172,6 +176,7 @@ def _build_steps(
     alone = last_rows.forging and not last_rows.update
     kept = "both" if last_rows.computed else "sent"
     steps = (
+        build_unread_step(),
         build_worker_step(core.work, core.memory, core.batch),
         NodeStep(
             "forge", "adversary", forge, together="map", forges=True, pads=alone or sees == "buckets",
@@ -207,7 +212,7 @@ def _measure(seen: OfEvents, happened: Any = None) -> tuple[Diagnostics, Any]:
     return dict(seen)["update"]
 
 
-def build_forged_workers(core: Core, here: World) -> ForgedWorkers | None:
+def build_forged_workers(core: Core, here: World) -> FindWorkers | None:
     """Decides whose rows are forged: those of the workers that are Byzantine in an update.
 
     Args:
@@ -215,19 +220,44 @@ def build_forged_workers(core: Core, here: World) -> ForgedWorkers | None:
         here: Arrays of the run.
 
     Returns:
-        The function that tells it; None where no attack forges rows.
+        The function that finds them; None where no attack forges rows.
     """
     if core.forge is None:
         return None
-    fixed = np.asarray(here.byzantine_rank) >= 0
-    if fixed.any():
-        return lambda updates: np.broadcast_to(fixed, (len(updates), len(fixed)))
+    return _find_by_rank(core, here, lambda ranks: ranks >= 0)
+
+
+def _build_unread_workers(run: Run, core: Core, here: World) -> FindWorkers | None:
+    """Decides whose rows nobody reads as they computed them: those of workers whose attack reads none of its own.
+
+    Args:
+        run: The run.
+        core: The functions of the run.
+        here: Arrays of the run.
+
+    Returns:
+        The function that finds them; None where all rows are read, or what a job leaves behind at its worker.
+    """
+    is_unread = np.asarray(core.is_unread(jnp.arange(run.workers.byzantine.count)))
+    drawn = not (np.asarray(here.byzantine_rank) >= 0).any()
+    # later on a worker that is Byzantine now may be honest; and what the ends of a message keep depends on it
+    if not is_unread.any() or not run.wire.is_plain or (drawn and core.memory is not None):
+        return None
+    return _find_by_rank(core, here, lambda ranks: (ranks >= 0) & is_unread[ranks])
+
+
+def _find_by_rank(core: Core, here: World, holds: Callable[[np.ndarray], np.ndarray]) -> FindWorkers:
+    """The workers of which something holds by their numbers among the Byzantine ones."""
+    fixed = np.asarray(here.byzantine_rank)
+    if (fixed >= 0).any():
+        found = holds(fixed)
+        return lambda updates: np.broadcast_to(found, (len(updates), len(found)))
     ranks = _build_ranks(core.byzantine_ranks)
 
     def drawn(updates: np.ndarray) -> np.ndarray:
         # few lengths are compiled
         padded = np.resize(updates, 1 << (len(updates) - 1).bit_length())
-        return np.asarray(ranks(here, padded))[: len(updates)] >= 0
+        return holds(np.asarray(ranks(here, padded))[: len(updates)])
 
     return drawn
 

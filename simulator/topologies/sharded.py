@@ -23,7 +23,7 @@ from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import RowOf, stack_rows
 from byzax.simulator.parts import f_of_rule, message_bits, rule_of
 from byzax.simulator.periodic import by_step, check_in_step, periodic_network
-from byzax.simulator.replicas import Trainee
+from byzax.simulator.replica_steps import Trainee
 from byzax.simulator.round_table import WORK, Message, RoundEvent, before
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.schedules.base import check_workers

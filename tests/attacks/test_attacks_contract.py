@@ -35,6 +35,7 @@ VARIANTS = [
     ("optimised", {"measure": "cosine"}),
     ("optimised", {"measure": "loss"}),
     ("optimised", {"attack": "rop"}),
+    ("stale_replay", {"what": "own", "age": 2}),
 ]
 
 
@@ -209,3 +210,36 @@ def test_what_is_named_tells_how_the_rule_is_used():
     for name in SHIPPED:
         asks = "Knows: all honest rows, the rule" in inspect.getdoc(attacks.factory(name))
         assert asks == ("ask_rule" in attacks.build(name, N, F).needs), name
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=identity)
+def test_what_byzantine_workers_computed_changes_what_they_send_where_the_attack_declares_it_and_nowhere_else(
+    name, options
+):
+    attack = attacks.build(name, N, F, **options)
+    if attack.forge is None:
+        return
+
+    def forged(byzantine, known, place):
+        """The Byzantine rows of three updates."""
+        state, sent = attack.init(D), []
+        for step in range(3):
+            rows, _ = example(byzantine, seed=step)
+            if place is not None:
+                rows = jnp.where(byzantine[:, None], place, rows)
+            view = view_of(rows, byzantine)._replace(known=known, step=jnp.asarray(step))
+            made, state = attack.forge(jax.random.key(step), view, state)
+            sent.append(np.asarray(made)[byzantine])
+        return np.array(sent)
+
+    reads = False
+    for mask in MASKS.values():
+        byzantine = np.asarray(example(mask)[1])
+        # all honest rows, one of them, none of them, and all rows as attackers without knowledge of others have them
+        one = ~byzantine & (np.cumsum(~byzantine) == 1)
+        for known in (~byzantine, one, np.zeros_like(byzantine)):
+            for place in (np.nan, 1e9):
+                reads |= not np.array_equal(
+                    forged(byzantine, known, None), forged(byzantine, known, place), equal_nan=True
+                )
+    assert attack.reads_own == reads

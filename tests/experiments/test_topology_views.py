@@ -20,6 +20,7 @@ RING = "{name: gossip, graph: ring, byzantine_neighbours: 1}"
 # rings in which the two Byzantine nodes, 0 and 1, stand apart: by two nodes and more, and by one
 APART = [0, 2, 3, 1, 4, 5, 6, 7, 8, 9, 10, 11]
 NEAR = [0, 2, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+PULLS = "{name: byzsgd, variant: synchronous}"
 GUANYU = "{name: guanyu, servers: 7, byzantine_servers: 1, quorum_servers: 5}"
 
 
@@ -43,7 +44,7 @@ def unmet(structure):
 
 
 @pytest.mark.parametrize(
-    "topology", ["parameter_server", RING, GUANYU, "{name: byzsgd, gather_every: 3}", "all_gather"]
+    "topology", ["parameter_server", RING, GUANYU, "{name: byzsgd, gather_every: 3}", PULLS, "all_gather"]
 )
 def test_a_picture_is_made_and_all_conditions_are_met(scenario, tmp_path, topology):
     structure = topologies.read(scenario(topology), [])
@@ -67,6 +68,12 @@ def test_byzantine_servers_and_workers_are_told(scenario):
 def test_links_of_rounds_in_which_nothing_is_exchanged_are_there(scenario):
     structure = topologies.read(scenario("{name: byzsgd, gather_every: 3}"), [])
     assert [len(each.pairs) for each in structure.links if each.way == "peer"] == [5 * 4]
+
+
+def test_servers_whose_lies_may_be_the_median_are_a_condition_that_is_not_met(scenario):
+    topology = "{name: byzsgd, variant: synchronous, servers: 4, byzantine_servers: 2, unproven: true}"
+    (mostly_lies,) = unmet(topologies.read(scenario(topology), []))
+    assert mostly_lies.words == "most of what is read is honest: 4 > 2 * 2"
 
 
 def test_of_a_graph_that_is_drawn_anew_the_first_round_is_shown(scenario):

@@ -15,6 +15,7 @@ TOPOLOGIES = {
     "parameter_server": "parameter_server",
     "guanyu": {"name": "guanyu", "servers": 4, "byzantine_servers": 0},
     "byzsgd": {"name": "byzsgd", "servers": 5},
+    "byzsgd, synchronous": {"name": "byzsgd", "servers": 5, "variant": "synchronous", "gather_every": 2},
     "gossip": "gossip",
     "pairwise": {"name": "pairwise", "mixing": "weighted_average"},
     "sharded": {"name": "sharded", "servers": 2},

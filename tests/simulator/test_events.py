@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from byzax.simulator import event_contract
 from byzax.simulator.events import EventTable, Network, NodeStep
-from byzax.simulator.server_table import FORGE, UPDATE, WORK, LastRows, table_of
+from byzax.simulator.server_table import FORGE, UNREAD, UPDATE, WORK, LastRows, table_of
 from tests.simulator.test_timeline import every_schedule, latencies, made, timings
 
 N, F, STEPS = 7, 2, 25
@@ -23,17 +23,17 @@ def nothing(*given):
 
 def network(table: EventTable, last_rows: LastRows) -> Network:
     """A network with a table, of which no event can be carried out."""
-    kept = [None, ("both" if last_rows.computed else "sent") if last_rows.forging else None]
+    kept = [None, None, ("both" if last_rows.computed else "sent") if last_rows.forging else None]
     kept.append("sent" if last_rows.update else None)
     steps = tuple(
-        NodeStep(name, kind, nothing, forges=name == "forge", last_rows=each)
+        NodeStep(name, kind, nothing, forges=name == "forge", last_rows=each, unread=name == "unread")
         for (name, kind), each in zip(WORDS, kept, strict=True)
     )
     nodes = {"server": 1, "adversary": 1, "worker": N}
     return Network(steps, nodes, table, *[nothing] * 6)
 
 
-WORDS = [("work", "worker"), ("forge", "adversary"), ("update", "server")]
+WORDS = [("unread", "worker"), ("work", "worker"), ("forge", "adversary"), ("update", "server")]
 
 
 def check(table: EventTable, steps: int = STEPS, at_once: int = 256, last_rows: LastRows = NEW_ALONE) -> None:
@@ -51,15 +51,20 @@ READ = st.sampled_from(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(every_schedule, latencies, timings, st.booleans(), READ, st.integers(0, 3))
-def test_the_table_of_every_plan_can_be_carried_out(schedule, latency, timing, forging, last_rows, seed):
+@given(every_schedule, latencies, timings, st.booleans(), READ, st.booleans(), st.integers(0, 3))
+def test_the_table_of_every_plan_can_be_carried_out(schedule, latency, timing, forging, last_rows, unread, seed):
     plan = made(schedule, N, STEPS, F, seed=seed, latency=latency, attack={"name": "empire", "timing": timing})
     forging |= last_rows.forging
-    table = table_of(plan, forged if forging else None, last_rows)
+    unread &= forging
+    table = table_of(plan, forged if forging else None, last_rows, forged if unread else None)
     check(table, plan.steps, last_rows=last_rows)
     whole = table.events(0, plan.steps)
     # all rows of the plan and nothing else, each read by its update
-    assert sorted(whole.row[whole.step == WORK].tolist()) == list(range(len(plan.rows.jobs)))
+    assert sorted(whole.row[whole.step <= WORK].tolist()) == list(range(len(plan.rows.jobs)))
+    # Byzantine workers do no job where nobody reads its row
+    assert (BYZANTINE[whole.node[whole.step == UNREAD]]).all()
+    assert (whole.step == UNREAD).any() == (unread and BYZANTINE[plan.rows.workers].any())
+    assert not unread or not BYZANTINE[whole.node[whole.step == WORK]].any()
     assert len(whole.step) == len(plan.rows.jobs) + (1 + forging) * plan.steps
     # every message is kept until its last reader, and no longer; the last model has none
     reader, number = np.repeat(np.arange(len(whole.step)), np.diff(whole.first)), whole.source - whole.begin
@@ -165,6 +170,10 @@ def a_forged_row_of_an_honest_worker(part, update, inbox):
     part.last[update - 1] = part.begin + update
 
 
+def a_row_that_was_never_computed(part, update, inbox):
+    part.step[part.source[honest(part, inbox)[0]] - part.begin] = UNREAD
+
+
 def a_row_that_has_not_arrived(part, update, inbox):
     part.arrive_s[part.source[honest(part, inbox)[0]] - part.begin] += 1e6
 
@@ -202,6 +211,7 @@ def a_model_that_is_not_the_last_one(part, update, inbox):
         (a_row_that_counts_as_one_of_another_worker, r"takes message \d+ of \d for one of \d"),
         (another_row_of_the_same_worker, "two messages of one sender|follows turn"),
         (a_forged_row_of_an_honest_worker, "forged message of worker [2-6], which is honest"),
+        (a_row_that_was_never_computed, "only holds the place of a row"),
         (a_row_that_has_not_arrived, "before it arrived"),
         (a_row_that_is_forgotten, "after its last reader|is forgotten"),
         (a_job_out_of_turn, "follows turn"),

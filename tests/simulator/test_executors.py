@@ -410,7 +410,7 @@ def test_an_actor_computes_its_workers_at_once_where_batch_is_on_and_only_there(
     monkeypatch.setattr(node_host, "_all_at_once", lambda step: counted.append(step.name) or together(step))
     rows = []
     for batch in (False, True):
-        task = small(executor={"name": "ray", "batch": batch}).task
+        task = small(executor={"name": "ray", "batch": batch}, attack="sign_flip").task
         prepared = prepare(task.run)
         network, _ = network_of(task.run, prepared)
         host = node_host.NodeHost()

@@ -201,7 +201,7 @@ def test_attackers_inside_groups_are_asked_about_the_means_that_the_rule_sees(ch
     for update in updates:
         means = np.stack([update.forged[group::3].mean(axis=0) for group in range(3)])
         np.testing.assert_allclose(update.aggregate, np.median(means, axis=0), rtol=1e-4, atol=1e-6)
-        assert np.abs(update.forged[0] - update.rows[0]).max() > 1e-6
+        assert np.abs(update.forged[0] - update.forged[1]).max() > 1e-6
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.durations import Durations, MessageBits
 from byzax.simulator.executors.base import plan
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
+from byzax.simulator.replica_steps import GATHER, PULL, UPDATE
+from byzax.simulator.round_table import WORK
 from byzax.simulator.rounds import Rounds, RoundStep, plan_rounds
 from byzax.simulator.timeline import Outcome
 from byzax.simulator.usage import usage

@@ -21,7 +21,8 @@ from byzax.simulator.executors.driver import Saving
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
+from byzax.simulator.replica_steps import GATHER, PULL, UPDATE
+from byzax.simulator.round_table import WORK
 from byzax.simulator.rounds import Rounds, RoundStep, plan_rounds
 from byzax.simulator.timeline import Outcome
 from byzax.simulator.timeline_files import load, save

@@ -24,7 +24,8 @@ from byzax.simulator.executors.round_racing import race_rounds
 from byzax.simulator.executors.round_record import RaceRecord
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.parts import topology
-from byzax.simulator.replicas import GATHER, PULL, UPDATE, WORK
+from byzax.simulator.replica_steps import GATHER, PULL, UPDATE
+from byzax.simulator.round_table import WORK
 from byzax.simulator.rounds import Rounds, RoundStep
 from byzax.simulator.timeline import check
 from byzax.simulator.timeline_files import load, save
