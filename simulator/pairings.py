@@ -16,6 +16,9 @@ from byzax.simulator.quorums import Spells, alive_s, dies_s, spells_of
 from byzax.simulator.rounds import Rounds
 from byzax.simulator.timeline import Outcome, RoundTimes, Rows, Timeline, timeline
 
+# Jobs of a node, on average, without any exchange in the network, after which none is waited for any longer.
+MOST_FAILED = 10_000
+
 
 class Attempt(NamedTuple):
     """A job of a node, and the exchange after it.
@@ -60,7 +63,8 @@ def plan_pairs(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits:
     probability; both send what they have, and the exchange takes place when the slower of the two messages is there.
     The neighbour goes on with its job meanwhile; the node begins its next one then. Where one of the messages is lost,
     or one of the two is dead before it is there, the exchange does not take place, the job's row is lost, and the node
-    does another one; a dead node once it is back, and one whose neighbours are all dead once one of them is.
+    does another one; a dead node once it is back, and one whose neighbours are all dead once one of them is. Where
+    `MOST_FAILED` jobs of each node, on average, end without any exchange, there are no more.
 
     Args:
         rounds: Five steps: the job of a worker, the sending and the mixing of a peer, the taking of its model by the
@@ -114,8 +118,8 @@ def plan_pairs(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits:
 
     for node in range(n):
         begin(node, 0.0)
-    time_s, t, tries = np.zeros(steps), 0, 0
-    while t < steps and queue:
+    time_s, t, tries, failed = np.zeros(steps), 0, 0, 0
+    while t < steps and queue and failed < MOST_FAILED * n:
         if not tries % BLOCK:
             interrupts.check()
         tries += 1
@@ -123,13 +127,14 @@ def plan_pairs(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits:
         partner = made.partner
         mine_s, theirs_s = _dies_s(spells, node, made.begun_s), _dies_s(spells, partner, made.done_s)
         if made.lost or min(mine_s, theirs_s) <= now:
-            over_s = min(mine_s, now)
+            over_s, failed = min(mine_s, now), failed + 1
             lost.append(LostJob(node, int(count[node]), int(version[node]), made, over_s))
             count[node] += 1
             # without time it would try for ever
             ready_s = made.until_s if over_s == made.begun_s else over_s
             begin(node, min(_alive_from_s(spells, each, ready_s) for each in others_of[node]))
             continue
+        failed = 0
         time_s[t], workers[t], versions[t], numbers[t] = now, node, version[node], count[node]
         for name, second in zip(columns, (made.begun_s, made.begun_s, made.done_s, now), strict=True):
             columns[name][t] = second
@@ -142,9 +147,10 @@ def plan_pairs(rounds: Rounds, steps: int, source: LatencyPart, seed: int, bits:
         version[node], count[node] = t + 1, count[node] + 1
         t += 1
         begin(node, now)
-    stopped = "" if t == steps else (
-        f"update {t + 1} never happens: no node is alive that has a neighbour alive: leave some of latency.crashes out"
-    )  # fmt: skip
+    why = "no node is alive that has a neighbour alive: leave some of latency.crashes out"
+    if queue:
+        why = f"{failed:,} jobs in a row end without an exchange: let fewer messages get lost"
+    stopped = "" if t == steps else f"update {t + 1} never happens: {why}"
     found = timeline(
         workers[:t], versions[:t], numbers[:t], time_s[:t], np.full(t, 2),
         **{name: column[:t] for name, column in columns.items()},

@@ -28,13 +28,14 @@ from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World
 
 
-def check_in_step(run: Run, may_lose: bool = False, may_race: bool = True) -> None:
+def check_in_step(run: Run, may_lose: bool = False, may_race: bool = True, label: str = "") -> None:
     """Checks that every update of a run has one row of every worker that can send one.
 
     Args:
         run: The run.
         may_lose: Whether messages may be lost, workers may die, and all nodes may race.
         may_race: With `may_lose` whether they may race.
+        label: The topology in messages; without it by its name.
 
     Raises:
         PartError: Says which key to change, and how.
@@ -56,7 +57,7 @@ def check_in_step(run: Run, may_lose: bool = False, may_race: bool = True) -> No
     ]  # fmt: skip
     for wrong, words in refused:
         if wrong:
-            raise PartError(f"{run.topology.label}: {words}")
+            raise PartError(f"{label or run.topology.label}: {words}")
 
 
 def check_peers(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:

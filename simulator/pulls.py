@@ -13,6 +13,7 @@ from byzax.simulator.config.part import Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.jobs import Work
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.periodic import check_in_step
 from byzax.simulator.training import build_rate
 from byzax.simulator.world import World
 
@@ -48,7 +49,7 @@ class PullMemory(NamedTuple):
         reach: Length of its first step after servers last exchanged models: learning rate times norm of the gradient.
         coefficients: `[window]`, the Lipschitz coefficients of the models that it tried last, infinity for none.
         tried: Number of models that it tried so far.
-        first: The server that it would have asked first before round 0.
+        first: The server that it asks first in round 0; in round t it is the t-th one after that.
         pulled: `[servers]`, the number of models that it pulled from each server so far.
     """
 
@@ -114,7 +115,7 @@ class Pulls(NamedTuple):
 
 
 def check_pulls(run: Run) -> None:
-    """Checks that the steps of a run are those of which the filters know.
+    """Checks that all of a run is in step, and that its steps are those of which the filters know.
 
     Args:
         run: The run.
@@ -122,7 +123,8 @@ def check_pulls(run: Run) -> None:
     Raises:
         PartError: Says which key to change, and how.
     """
-    label = f"{run.topology.label}: with variant synchronous"
+    label = f"{run.topology.label} with variant synchronous"
+    check_in_step(run, label=label)
     refused = [
         (run.optimizer.name != "sgd", "a worker foresees its next model by its own gradient: take optimizer sgd"),
         (run.local is not None, "a row is one gradient: leave local out"),
@@ -132,7 +134,7 @@ def check_pulls(run: Run) -> None:
     ]
     for wrong, words in refused:
         if wrong:
-            raise PartError(f"{label} {words}, or take variant asynchronous")
+            raise PartError(f"{label}: {words}, or take variant asynchronous")
 
 
 def start_pulls(how: Pulling, d: int, seed: int) -> list[PullMemory]:

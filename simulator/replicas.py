@@ -128,8 +128,9 @@ def _check(run: Run, replicas: Replicas) -> None:
             f"{run.topology.label}: without an honest server the models of workers are measured, which are not all in "
             "the same round of a race: take clock virtual, or leave one server honest"
         )
-    check_in_step(run, may_lose=replicas.pulling is None)
-    if replicas.pulling is not None:
+    if replicas.pulling is None:
+        check_in_step(run, may_lose=True)
+    else:
         check_pulls(run)
 
 

@@ -41,7 +41,7 @@ def byzsgd(
     the models of all servers. After a round in which servers exchange none, a worker pulls the model of one server
     alone and computes its next gradient g' at it. It first asks server (r + t) mod n_s, r being drawn for each worker,
     and then one after the other, until a model w' passes two filters. With w the worker's model in the round, g its
-    gradient, gamma the learning rate, and w - gamma g its own guess of the next model,
+    gradient, gamma the learning rate, and w - gamma g its own guess of the next model, which leaves momentum out,
 
         Lipschitz filter: |g' - g| / |gamma g| <= K, the quantile (n_s - f_s) / n_s of this number over the last
             `window` models that the worker tried
@@ -58,7 +58,9 @@ def byzsgd(
     models count in the quantile, and count at once; that this is over a window, and not over the whole run; that the
     quantile is a value and not between two; the guess where none passes; and the round of the last exchange in the
     models filter, where we remember an index that makes no sense. In our rounds t counts from 0, and servers exchange
-    models at the end of rounds T - 1, 2T - 1, ..., and not in round 0, before which they are equal.
+    models at the end of rounds T - 1, 2T - 1, ..., and not in round 0, before which they are equal. By the formula as
+    we remember it the models filter is widest in the first round after an exchange, narrowest in the second, and grows
+    from there.
 
     Evaluations are means over the honest servers, with the accuracy of the worst of them, and their consensus distance.
 
@@ -90,13 +92,13 @@ def byzsgd(
         El Mhamdi, Guerraoui, Guirguis, Hoang, Rouault, PODC 2020 and Distributed Computing 2022 (ByzSGD)
     """
     check_workers("byzsgd", n, f)
+    if variant == "synchronous" and (quorum_servers is not None or quorum_workers is not None):
+        given = "quorum_servers" if quorum_servers is not None else "quorum_workers"
+        raise OptionError(given, "is for the asynchronous variant: with variant synchronous all wait for all")
     models = check_quorum("servers", servers, byzantine_servers, quorum_servers, unproven=unproven, more=2)
     rows = check_quorum("workers", n, f, quorum_workers, unproven=unproven, more=1)
     replicas = Replicas(servers, byzantine_servers, models, rows, gather_every)
     if variant == "synchronous":
-        if quorum_servers is not None or quorum_workers is not None:
-            given = "quorum_servers" if quorum_servers is not None else "quorum_workers"
-            raise OptionError(given, "is for the asynchronous variant: with variant synchronous all wait for all")
         pulling = Pulling(servers, byzantine_servers, n, f, gather_every, 100 if window is None else window)
         replicas = replicas._replace(models=servers, rows=n, pulling=pulling)
     elif window is not None:

@@ -89,7 +89,7 @@ def check_parts(run: Run) -> Schedule:
             "local.control_variates: needs a row of every worker in every update: take schedule synchronous with "
             "quorum all, attack.timing honest, and no lost message or crash"
         )
-    if all_together(run):
+    if all_together(run) or structure.inboxes is not None:
         for rows in structure.inboxes or (schedule.buckets or n,):
             check_rule(run, rows)
     return schedule

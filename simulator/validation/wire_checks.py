@@ -50,7 +50,7 @@ def check_wire(run: Run) -> None:
             others = " or ".join(f"wire.{each}" for each in structure.wire)
             raise Impossible(
                 f"wire.{way}: {run.topology.label} sends no {_MESSAGES[way]} that could be compressed: leave it out"
-                + (f", or take {others}" if others else "")
+                + f", or take {others or 'another topology, or other options of it'}"
             )
     if given and not structure.remembers and run.sends_models:
         raise Impossible(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import byzax
-from byzax.simulator import event_contract, executors
+from byzax.simulator import event_contract, executors, pairings
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import loop
@@ -331,6 +331,23 @@ def test_an_exchange_is_two_messages():
     links = {(link.sender[1], link.receiver[1]): link.messages for link in link_totals(study.run, made)}
     expected = Counter(way for one, other in pairs_of(made) for way in ((one, other), (other, one)))
     assert links == expected
+
+
+def test_a_run_ends_where_no_exchange_takes_place_for_long(monkeypatch):
+    monkeypatch.setattr(pairings, "MOST_FAILED", 50)
+    apart = {"name": "constant", "outages": [{"from": 3.5, "until": 1e6, "between": [[0, 2, 4], [1, 3, 5]]}]}
+    topology = {"name": "pairwise", "graph": "ring"}
+    made = plan(scenario_of(latency=apart, topology=topology, steps=100).run)
+    assert made.steps == 18
+    assert made.stopped == (
+        "update 19 never happens: 300 jobs in a row end without an exchange: let fewer messages get lost"
+    )
+    apart["outages"][0]["from"] = 0.0
+    with pytest.raises(ScenarioError, match=r"^latency\.outages: update 1 never happens: 300 jobs in a row"):
+        byzax.validate(scenario_of(latency=apart, topology=topology))
+    # shorter ones are waited for
+    apart["outages"][0]["until"] = 40.0
+    assert plan(scenario_of(latency=apart, topology=topology, steps=100).run).steps == 100
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,12 @@ def test_a_round_takes_its_delays_and_its_bits():
     ("changes", "words"),
     [
         ({"rule": "zeno", "data": DATA | {"validation": 0.1}}, "rule zeno measures whole models on data of the server"),
+        # the exchanges of a rule are asked for after the rule itself
+        ({"rule": "centered_clipping", "workers": {"total": 4, "byzantine": 2}}, "^rule: centered_clipping needs n >="),
+        (
+            {"rule": "centered_clipping", "workers": {"total": 4, "byzantine": 2}, "wire": {"up": "sign"}},
+            "^rule: centered_clipping needs n >=",
+        ),
         ({"rule": "fltrust", "data": DATA | {"validation": 0.1}}, "rule fltrust measures whole models"),
         (
             {"rule": {"name": "bulyan", "base": "median"}, "workers": {"total": 11, "byzantine": 2}},
@@ -187,7 +193,7 @@ def test_scenarios_that_cannot_be_are_refused_in_one_line(changes, words):
     with pytest.raises(ScenarioError, match=words) as caught:
         byzax.validate(parse_as(Study, SCENARIO | {"rule": "median", "topology": "sharded"} | changes))
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(("topology", "wire"))
+    assert str(caught.value).startswith(("topology", "wire", "rule"))
 
 
 @pytest.mark.parametrize(
