@@ -59,7 +59,7 @@ def check(mapping: dict[str, Any], ray: Execute | None = None) -> str:
     with alert():
         described = {name: parse_as(Study, mapping | {"executor": name}).task for name in ("loop", "vectorised")}
         expected = result(described["loop"], execute_alone)
-        _sound(expected, described["loop"].run)
+        _sound(expected, pairs=described["loop"].run.topology.name == "pairwise")
         _check_events(described["loop"].run)
         got = result(described["vectorised"], execute_alone)
         word = "equal"
@@ -123,11 +123,11 @@ def _place(checkpoint: Checkpoint) -> tuple[int, int]:
     return checkpoint.seed, checkpoint.step
 
 
-def _sound(found: Result, run: Run) -> None:
+def _sound(run: Result, pairs: bool = False) -> None:
     """Raises Fault where numbers are not finite and nothing says so."""
-    for each in found.checkpoints:
+    for each in run.checkpoints:
         norms = each.updates.aggregate_norm
-        if run.topology.name == "pairwise":
+        if pairs:
             # two Byzantine nodes have no mean over the honest ones
             norms = norms[~np.isnan(norms)]
         if not np.isfinite(each.params).all() and np.isfinite(each.evaluation.test_loss):

@@ -184,6 +184,12 @@ def test_numbers_that_are_not_finite_without_a_word_are_a_fault():
         checking._sound(run._replace(checkpoints=[broken]))
     said = broken._replace(evaluation=broken.evaluation._replace(test_loss=np.nan))
     checking._sound(run._replace(checkpoints=[said]))
+    # an exchange of two Byzantine nodes has no aggregate of an honest one
+    whole = run.checkpoints[1]
+    nothing = whole._replace(updates=whole.updates._replace(aggregate_norm=np.array([np.nan])))
+    with pytest.raises(Fault, match=r"^finite: step 1 has an aggregate that is not finite"):
+        checking._sound(run._replace(checkpoints=[nothing]))
+    checking._sound(run._replace(checkpoints=[nothing]), pairs=True)
 
 
 def test_every_difference_of_two_runs_is_seen():
