@@ -39,7 +39,7 @@ def session(
         notice: Told in one line what happens to a run that goes on, such as that workers were lost.
         where: For `ray`, `address` of a cluster to join in place of an embedded one.
     """
-    threads.start()
+    threads.start(executor.mesh.workers if executor.name == "vectorised" else 1)
     module = importlib.import_module(f"byzax.simulator.executors.{executor.name}")
     if executor.name == "ray":
         where["notice"] = notice
