@@ -1,5 +1,6 @@
 """Rules over columns: each device of a mesh aggregates a slice of the coordinates."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,9 @@ from byzax.simulator.mesh import AXIS, gathered
 from byzax.simulator.slices import Cuts, join_servers
 
 Array = jax.Array
+
+# Coordinates that stay together: loops over odd numbers of them are not vectorised where XLA shares them out to threads.
+BLOCK = 64
 
 
 @compiled_once
@@ -32,30 +36,29 @@ def over_columns(rule: Aggregator, devices: int) -> Aggregator:
 
     def apply(rows: Array, state: Any, context: Context | None = None) -> tuple[Array, Any, Info]:
         d = rows.shape[1]
-        if d < devices:
+        if d < devices * BLOCK:
             return rule.apply(rows, state, context)
-        cuts = Cuts(d, devices)
-        where = cuts.slice_of(jax.lax.axis_index(AXIS))
-        there = jnp.arange(cuts.width) < where.size
+        cuts, device = Cuts(d, devices, BLOCK), jax.lax.axis_index(AXIS)
+        of_slice = jax.eval_shape(lambda: form.init(cuts.slice(0), cuts.width))
 
-        def cut(values: Array, shape: Any) -> Array:
-            if values.shape == shape.shape:
-                return values
-            (axis,) = (i for i, (one, other) in enumerate(zip(values.shape, shape.shape, strict=True)) if one != other)
-            mine = jax.lax.dynamic_slice_in_dim(values, where.first, cuts.width, axis)
-            if d % devices == 0:
-                return mine
-            return jnp.where(there.reshape(-1, *[1] * (values.ndim - 1 - axis)), mine, 0).astype(values.dtype)
+        def cut(server: int, whole: tuple[Array, Any]) -> tuple[Array, Any]:
+            rows, state = whole
+            return cuts.cut(rows, server), jax.tree.map(partial(_cut_like, cuts, server), state, of_slice)
 
         def answer(asked: Exchange) -> Any:
             return asked.quantity.join(gathered(asked.quantity.part(*asked.arrays)), *asked.arrays)
 
-        shapes = jax.eval_shape(lambda: form.init(cuts.slice(0), cuts.width))
-        mine = cut(rows, jax.ShapeDtypeStruct((len(rows), cuts.width), rows.dtype))
-        steps = form.steps(mine, jax.tree.map(cut, state, shapes), context, where)
-        made, after, info = answered(steps, answer)
+        # branches: XLA would fuse a slice that begins anywhere into a sorting network
+        mine, own = jax.lax.switch(device, [partial(cut, server) for server in range(devices)], (rows, state))
+        made, after, info = answered(form.steps(mine, own, context, cuts.slice_of(device)), answer)
         slices = jax.tree.map(gathered, (made, after))
-        parts = [jax.tree.map(lambda leaf, device=device: leaf[device], slices) for device in range(devices)]
+        parts = [jax.tree.map(lambda leaf, server=server: leaf[server], slices) for server in range(devices)]
         return *join_servers(cuts, (jax.ShapeDtypeStruct((d,), rows.dtype), state), parts), info
 
     return rule._replace(apply=apply)
+
+
+def _cut_like(cuts: Cuts, server: int, whole: Any, shape: Any) -> Any:
+    """The slice of an array, along the axis in which it is longer than those of the shape of a slice."""
+    axes = [axis for axis, (one, other) in enumerate(zip(whole.shape, shape.shape, strict=True)) if one != other]
+    return jnp.moveaxis(cuts.cut(jnp.moveaxis(whole, axes[0], -1), server), -1, axes[0]) if axes else whole

@@ -77,21 +77,13 @@ def start(devices: int = 1) -> None:
     """Starts XLA with the requested number of threads, and warns, once, where it has started with another one.
 
     Args:
-        devices: Number of devices that are needed; on the CPU each has a thread of its own.
+        devices: Number of devices on the CPU, each with a thread of its own. See `start_with`.
 
     Raises:
-        ValueError: As `requested`, and where there are fewer devices.
+        ValueError: As `requested`.
     """
     count = max(requested(), devices)
     start_with(count, devices)
-    there, backend = len(jax.devices()), jax.default_backend()
-    if there < devices:
-        raise ValueError(
-            f"{devices} devices are needed, and JAX has started with {there} on the CPU: take a process of its own for "
-            f"this number, or set JAX_NUM_CPU_DEVICES={devices} before JAX starts"
-            if backend == "cpu"
-            else f"{devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
-        )
     running_threads = running()
     if running_threads is not None and running_threads != count:
         _warn(running_threads, count)

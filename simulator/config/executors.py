@@ -97,3 +97,8 @@ class Ray(Description, frozen=True):
 
 EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
 ExecutorField: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]
+
+
+def devices_of(executor: Loop | Vectorised | Ray) -> int:
+    """The number of devices that an executor needs in its process."""
+    return executor.mesh.workers if isinstance(executor, Vectorised) else 1

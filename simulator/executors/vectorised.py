@@ -30,7 +30,7 @@ from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_num
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
-from byzax.simulator.mesh import first_copy, to_all
+from byzax.simulator.mesh import check_devices, first_copy, to_all
 from byzax.simulator.world import World, stack
 
 # Updates of one compiled loop at most, and their work: samples times parameters.
@@ -66,6 +66,7 @@ class Compiled(NamedTuple):
 @contextmanager
 def session(executor: Vectorised) -> Iterator[Any]:
     """Nothing but compiled code lives across runs here. See `byzax.simulator.executors.session`."""
+    check_devices(executor.mesh.workers)
     yield repeats
 
 

@@ -9,13 +9,15 @@ import numpy as np
 
 from byzax.options import PartError
 from byzax.simulator import threads
+from byzax.simulator.config.executors import devices_of
 from byzax.simulator.config.part import Part, kind_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import errors_of
 from byzax.simulator.data import Dataset
 from byzax.simulator.executors.base import plan, prepare
-from byzax.simulator.mistakes import Impossible
+from byzax.simulator.mesh import check_devices
+from byzax.simulator.mistakes import Impossible, ScenarioError
 from byzax.simulator.parts import rule_of, topology
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.network_traces import trace_network
@@ -49,7 +51,12 @@ def check_task(task: Task) -> None:
     Raises:
         ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
-    threads.start()
+    devices = devices_of(task.executor)
+    threads.start(devices)
+    try:
+        check_devices(devices)
+    except ValueError as error:
+        raise ScenarioError(f"executor.mesh.workers: {error}") from error
     run = task.run
     schedule = check_numbers(run)
     structure = topology(run)
@@ -86,8 +93,8 @@ def check_task(task: Task) -> None:
         if inboxes is not None:
             kinds = [[rows, rows] for rows in inboxes]
         with errors_of("model", run.model):
-            # with Ray the rows are in other processes
-            _check_memory(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
+            # with Ray the rows are in other processes; devices of a mesh have all rows each
+            _check_memory(d, 1 if task.executor.name == "ray" else devices * max(map(max, kinds)))
         own, sees = run.data.validation > 0, schedule.sees
         if run.filter is not None:
             with errors_of("filter", run.filter):
