@@ -14,7 +14,7 @@ from byzax.simulator.slices import Cuts, join_servers
 
 Array = jax.Array
 
-# Coordinates that stay together: loops over odd numbers of them are not vectorised where XLA shares them out to threads.
+# Coordinates that stay together: XLA does not vectorise loops over odd numbers of them that it shares out to threads.
 BLOCK = 64
 
 

@@ -21,23 +21,6 @@ AXIS = "devices"
 ALIKE = PartitionSpec()
 
 
-def check_devices(devices: int) -> None:
-    """Raises ValueError where JAX has fewer devices than a mesh needs.
-
-    Args:
-        devices: Number of devices.
-    """
-    there, backend = len(jax.devices()), jax.default_backend()
-    if there >= devices:
-        return
-    if backend == "cpu":
-        raise ValueError(
-            f"JAX has started with {there} CPU device{'s' * (there > 1)} in this process, and {devices} are needed: "
-            f"take a new process for this run, or set JAX_NUM_CPU_DEVICES={devices} before JAX starts"
-        )
-    raise ValueError(f"{devices} devices are needed, and JAX has {there} ({backend}): take at most {there}")
-
-
 def build_mesh(devices: int) -> Mesh:
     """Builds the mesh of the first devices.
 

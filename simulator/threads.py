@@ -13,6 +13,8 @@ from pathlib import Path
 
 import jax
 
+from byzax.simulator.mistakes import ScenarioError
+
 # name that XLA gives its threads on the CPU, and the place where Linux lists the threads of a process
 NAME, TASKS = "tf_XLAEigen", Path("/proc/self/task")
 # the number of XLA's threads, once they are there
@@ -81,12 +83,28 @@ def start(devices: int = 1) -> None:
 
     Raises:
         ValueError: As `requested`.
+        ScenarioError: Where there are fewer devices.
     """
     count = max(requested(), devices)
     start_with(count, devices)
+    _check_devices(devices)
     running_threads = running()
     if running_threads is not None and running_threads != count:
         _warn(running_threads, count)
+
+
+def _check_devices(devices: int) -> None:
+    there, backend = len(jax.devices()), jax.default_backend()
+    if there >= devices:
+        return
+    if backend == "cpu":
+        raise ScenarioError(
+            f"executor.mesh.workers: {devices} devices are needed, and JAX has started with {there} in this process: "
+            f"take a new process for this run, or set JAX_NUM_CPU_DEVICES={devices} before JAX starts"
+        )
+    raise ScenarioError(
+        f"executor.mesh.workers: {devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
+    )
 
 
 def _level_of_user() -> int:

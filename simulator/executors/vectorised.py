@@ -30,7 +30,7 @@ from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_num
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
-from byzax.simulator.mesh import check_devices, first_copy, to_all
+from byzax.simulator.mesh import first_copy, to_all
 from byzax.simulator.world import World, stack
 
 # Updates of one compiled loop at most, and their work: samples times parameters.
@@ -66,7 +66,6 @@ class Compiled(NamedTuple):
 @contextmanager
 def session(executor: Vectorised) -> Iterator[Any]:
     """Nothing but compiled code lives across runs here. See `byzax.simulator.executors.session`."""
-    check_devices(executor.mesh.workers)
     yield repeats
 
 
@@ -272,16 +271,15 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         return lambda wait: looks
 
     def left() -> list[engine.State]:
-        found, mine = [], first_copy(present)
+        found, copy = [], first_copy(present)
         for i, each in enumerate(seeds):
             places = each.network.table.rows(step).places
-            held, last = np.asarray(mine.held[i]), [np.asarray(lane[i]) for lane in mine.last]
+            held, last = np.asarray(copy.held[i]), [np.asarray(lane[i]) for lane in copy.last]
             rows = np.empty((len(places), d), held.dtype)
             for mine, array, there in _kept_at(each, step, places, held, last):
                 rows[mine] = array[there]
             nodes = {
-                kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves))
-                for kind, leaves in mine.nodes.items()
+                kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves)) for kind, leaves in copy.nodes.items()
             }
             found.append(engine.State(step, nodes, places, rows))
         return found

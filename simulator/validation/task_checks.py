@@ -16,8 +16,7 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.contracts import errors_of
 from byzax.simulator.data import Dataset
 from byzax.simulator.executors.base import plan, prepare
-from byzax.simulator.mesh import check_devices
-from byzax.simulator.mistakes import Impossible, ScenarioError
+from byzax.simulator.mistakes import Impossible
 from byzax.simulator.parts import rule_of, topology
 from byzax.simulator.timeline import Timeline
 from byzax.simulator.validation.network_traces import trace_network
@@ -53,10 +52,6 @@ def check_task(task: Task) -> None:
     """
     devices = devices_of(task.executor)
     threads.start(devices)
-    try:
-        check_devices(devices)
-    except ValueError as error:
-        raise ScenarioError(f"executor.mesh.workers: {error}") from error
     run = task.run
     schedule = check_numbers(run)
     structure = topology(run)
