@@ -111,7 +111,7 @@ def test_a_thread_with_the_name_of_one_of_xla_does_not_count():
 
 def test_other_threads_are_warned_of_once_in_a_process(monkeypatch):
     monkeypatch.setattr(threads, "running", lambda: 3)
-    monkeypatch.setattr(threads, "start_with", lambda count: None)
+    monkeypatch.setattr(threads, "start_with", lambda count, devices: None)
     monkeypatch.setattr(threads, "requested", lambda: 7)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
