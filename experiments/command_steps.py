@@ -120,6 +120,7 @@ def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
     with console.status("checking") if can_animate(console) else nullcontext():
         # quick checks of all files come before any tracing
         studies = [validate_quickly(each) for each in studies]
+        _start(studies)
         versions()
         if ray_address:
             _reach(ray_address)
@@ -133,6 +134,20 @@ def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
     for line in messages:
         typer.echo(line, err=True)
     return studies
+
+
+def _start(studies: list[Any]) -> None:
+    """Starts JAX. Raises ScenarioError where runs need several numbers of devices, of which a process has one."""
+    from byzax.simulator import threads
+    from byzax.simulator.config.executors import devices_of
+
+    needed = sorted({devices_of(cell.study.executor) for each in studies for cell in each.cells})
+    if len(needed) > 1:
+        raise ScenarioError(
+            f"executor.mesh.workers: the runs of one command have one number of devices, got {needed}: take several "
+            "commands"
+        )
+    threads.start(*needed)
 
 
 def _room(studies: list[Any]) -> list[str]:

@@ -19,6 +19,7 @@ from byzax.simulator.adversary import (
 )
 from byzax.simulator.attackers import Attackers, build_is_active
 from byzax.simulator.augmentations import Augmentation
+from byzax.simulator.columns import over_columns
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Part
@@ -80,12 +81,13 @@ class Core(NamedTuple):
     evaluate: Evaluate
 
 
-def build(run: Run, rows_seen: int) -> Core:
+def build(run: Run, rows_seen: int, devices: int = 1) -> Core:
     """Builds the core of a run. Runs that agree in a part share the compiled functions of that part.
 
     Args:
         run: The run.
         rows_seen: Number of rows that the rule sees in an update.
+        devices: Number of devices that aggregate a slice of the coordinates each.
 
     Returns:
         The core for updates in which the rule sees so many rows.
@@ -97,7 +99,7 @@ def build(run: Run, rows_seen: int) -> Core:
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
     ranks_of_rows = build_ranks_of_rows(ranks, changing=_sampled(run) is not None)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=_sampled(run) is not None)
-    rule = build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen))
+    rule = over_columns(build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen)), devices)
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
@@ -291,16 +293,16 @@ class CoreOf:
     Two are equal where their runs differ in nothing but the seed: what is built of one is then compiled once.
     """
 
-    def __init__(self, run: Run) -> None:
-        """Takes the run."""
-        self._run, self._cores = run, {}
-        # on which no function depends
-        self._key = run.replace(seed=0)
+    def __init__(self, run: Run, devices: int = 1) -> None:
+        """Takes the run, and the number of devices that aggregate a slice of the coordinates each."""
+        self._run, self._devices, self._cores = run, devices, {}
+        # no function depends on the seed
+        self._key = run.replace(seed=0), devices
 
     def __call__(self, rows: int) -> Core:
         """The functions for so many rows."""
         if rows not in self._cores:
-            self._cores[rows] = build(self._run, rows)
+            self._cores[rows] = build(self._run, rows, self._devices)
         return self._cores[rows]
 
     def __eq__(self, other: object) -> bool:
@@ -308,7 +310,7 @@ class CoreOf:
         return isinstance(other, CoreOf) and self._key == other._key
 
     def __hash__(self) -> int:
-        """A hash of the run without its seed."""
+        """A hash of the run without its seed, and of the devices."""
         return hash(self._key)
 
 

@@ -1,7 +1,7 @@
-"""The number of threads of XLA on the CPU, which some results depend on.
+"""The numbers of threads and of devices of XLA on the CPU, which some results depend on.
 
 XLA splits some sums by its number of threads, which changes their last bits. With one thread per process numbers do not
-depend on the number of cores; Ray uses the cores through its actors.
+depend on the number of cores; Ray uses the cores through its actors, and a mesh through devices of one thread each.
 """
 
 import contextlib
@@ -12,6 +12,8 @@ import warnings
 from pathlib import Path
 
 import jax
+
+from byzax.simulator.mistakes import ScenarioError
 
 # name that XLA gives its threads on the CPU, and the place where Linux lists the threads of a process
 NAME, TASKS = "tf_XLAEigen", Path("/proc/self/task")
@@ -51,12 +53,17 @@ def running() -> int | None:
     return _counted[0]
 
 
-def start_with(count: int) -> None:
+def start_with(count: int, devices: int = 1) -> None:
     """Starts XLA with a number of threads, unless it has started. The environment of the process stays as it is.
 
     Args:
         count: Number of threads.
+        devices: Number of devices on the CPU, whose threads are among these.
     """
+    if devices > 1:
+        # refused where it has started
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices)
     before = os.environ.get("NPROC")
     os.environ["NPROC"] = str(count)
     try:
@@ -68,17 +75,36 @@ def start_with(count: int) -> None:
             os.environ["NPROC"] = before
 
 
-def start() -> None:
+def start(devices: int = 1) -> None:
     """Starts XLA with the requested number of threads, and warns, once, where it has started with another one.
+
+    Args:
+        devices: Number of devices on the CPU, each with a thread of its own. See `start_with`.
 
     Raises:
         ValueError: As `requested`.
+        ScenarioError: Where there are fewer devices.
     """
-    count = requested()
-    start_with(count)
+    count = max(requested(), devices)
+    start_with(count, devices)
+    _check_devices(devices)
     running_threads = running()
     if running_threads is not None and running_threads != count:
         _warn(running_threads, count)
+
+
+def _check_devices(devices: int) -> None:
+    there, backend = len(jax.devices()), jax.default_backend()
+    if there >= devices:
+        return
+    if backend == "cpu":
+        raise ScenarioError(
+            f"executor.mesh.workers: {devices} devices are needed, and JAX has started with {there} in this process: "
+            f"take a new process for this run, or set JAX_NUM_CPU_DEVICES={devices} before JAX starts"
+        )
+    raise ScenarioError(
+        f"executor.mesh.workers: {devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
+    )
 
 
 def _level_of_user() -> int:

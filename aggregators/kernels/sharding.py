@@ -120,10 +120,23 @@ def on_whole(steps: Steps[Made]) -> Made:
     Returns:
         What they return.
     """
+    return answered(steps, lambda asked: asked.quantity.whole(*asked.arrays))
+
+
+def answered(steps: Steps[Made], answer: Callable[[Exchange], Any]) -> Made:
+    """Runs steps with an answer to each value that they ask for.
+
+    Args:
+        steps: The steps.
+        answer: Gives the value of all coordinates.
+
+    Returns:
+        What they return.
+    """
     try:
         asked = next(steps)
         while True:
-            asked = steps.send(asked.quantity.whole(*asked.arrays))
+            asked = steps.send(answer(asked))
     except StopIteration as end:
         return end.value
 

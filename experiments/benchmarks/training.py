@@ -1,14 +1,16 @@
-"""Updates per second of the three executors.
+"""Updates per second of the three executors, and of two devices.
 
 Data are made (the size of MNIST images): nothing is read, and times do not depend on the values. Each executor runs
 every scenario several times in one session, and the median of the later runs counts: compilation and the start of Ray
 are timed apart. The floor is what the gradients alone take in one thread, one worker after the other.
 """
 
+import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import jax
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import devices_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import session
 from byzax.simulator.executors.base import prepare
@@ -29,6 +32,7 @@ STEPS = {"mlp": 200, "cnn": 10}  # updates of a run
 EXECUTORS = {
     "loop": {"name": "loop"},
     "vectorised": {"name": "vectorised"},
+    "vectorised, two devices": {"name": "vectorised", "mesh": {"workers": 2}},
     "ray, actors: auto": {"name": "ray"},
     "ray, actors: auto, batch": {"name": "ray", "batch": True},
 }
@@ -117,6 +121,12 @@ def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict
     }
 
 
+def measure_apart(*arguments: Any) -> dict[str, Any]:
+    """The same as `measure` in a process of its own, as JAX has one number of devices in a process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
 def run(
     rules: Sequence[str],
     models: Sequence[str],
@@ -149,7 +159,11 @@ def run(
             floor = 1 / time_gradients(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
             say(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
             for executor in EXECUTORS:
-                row = {**measure(model, rule, executor, updates, repeats), "floor_updates_per_s": floor}
+                on_mesh = devices_of(scenario(MODELS[model], rule, EXECUTORS[executor], updates).executor) > 1
+                if on_mesh and jax.default_backend() != "cpu" and len(jax.devices()) == 1:
+                    continue
+                measured = (measure_apart if on_mesh else measure)(model, rule, executor, updates, repeats)
+                row = {**measured, "floor_updates_per_s": floor}
                 table.append(row)
                 say(
                     f"{model:6} {rule:9} {executor:26} {row['updates_per_s']:10.1f} "

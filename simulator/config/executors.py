@@ -59,10 +59,21 @@ class Loop(Description, frozen=True):
     name: Literal["loop"] = "loop"
 
 
+class MeshSize(Description, frozen=True):
+    """The devices of `vectorised`: the GPUs of this machine, or on CPU threads that JAX takes for devices."""
+
+    workers: Count = Field(
+        default=1,
+        description="Devices that share the jobs and the rule of an update; its last bits depend on this number, and "
+        "not on that of the cores.",
+    )
+
+
 class Vectorised(Description, frozen=True):
     """Whole rounds compiled, workers and repeats batched; each update within rtol 1e-5 of `loop`."""
 
     name: Literal["vectorised"] = "vectorised"
+    mesh: MeshSize = MeshSize()
 
 
 class Ray(Description, frozen=True):
@@ -86,3 +97,8 @@ class Ray(Description, frozen=True):
 
 EXECUTORS = {"loop": Loop, "vectorised": Vectorised, "ray": Ray}
 ExecutorField: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("executor", Loop, Vectorised, Ray)]
+
+
+def devices_of(executor: Loop | Vectorised | Ray) -> int:
+    """The number of devices that an executor needs in its process."""
+    return executor.mesh.workers if isinstance(executor, Vectorised) else 1

@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, FrozenDict, Name, parse_as
-from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording, Snapshots
+from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording, Snapshots, devices_of
 from byzax.simulator.config.run import Run, Settings
 
 
@@ -63,6 +63,11 @@ class Study(Settings, frozen=True):
     def _executable(self) -> Self:
         if self.clock == "wall" and self.executor.name != "ray":
             raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
+        if devices_of(self.executor) > self.workers.total:
+            raise ValueError(
+                f"executor.mesh.workers: {devices_of(self.executor)} devices would share {self.workers.total} workers: "
+                f"take at most {self.workers.total}"
+            )
         if self.early_stopping and not self.data.validation:
             raise ValueError("early_stopping: needs validation samples, and data.validation is 0: such as 0.1")
         if late := [step for step in self.record.steps(self.steps) if step >= self.steps]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from byzax.simulator import compilation, threads
-from byzax.simulator.config.executors import ExecutorField
+from byzax.simulator.config.executors import ExecutorField, devices_of
 from byzax.simulator.config.study import Task
 from byzax.simulator.executors.base import Checkpoint, RunError, SessionLost
 from byzax.simulator.executors.driver import Saving, drive
@@ -39,7 +39,7 @@ def session(
         notice: Told in one line what happens to a run that goes on, such as that workers were lost.
         where: For `ray`, `address` of a cluster to join in place of an embedded one.
     """
-    threads.start()
+    threads.start(devices_of(executor))
     module = importlib.import_module(f"byzax.simulator.executors.{executor.name}")
     if executor.name == "ray":
         where["notice"] = notice

@@ -222,10 +222,15 @@ class Prepared(NamedTuple):
         return self.core_of(int(self.timeline.seen[0]))
 
 
-def prepare(run: Run, observed: Timeline | None = None) -> Prepared:
-    """The timeline of one repeat, planned or `observed`, and the cores for its updates."""
+def prepare(run: Run, observed: Timeline | None = None, devices: int = 1) -> Prepared:
+    """The timeline of one repeat, planned or `observed`, and the cores for its updates.
+
+    On a mesh of several `devices` a single server's rule is one over columns; of nodes that are several each device
+    carries out some.
+    """
     planned = observed or plan(run)
-    return Prepared(planned, CoreOf(run), delivered(planned, per_job(run)))
+    core_of = CoreOf(run, devices if topology(run).one_server else 1)
+    return Prepared(planned, core_of, delivered(planned, per_job(run)))
 
 
 def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:

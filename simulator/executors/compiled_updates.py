@@ -12,6 +12,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.events import EventResult, MeasureUpdate, NodeEvent, NodeStep
 from byzax.simulator.executors.waves import Arriving, GroupEvents, Groups, UpdateKind, Wave, WaveEvents
+from byzax.simulator.mesh import in_parts, on_all
 from byzax.simulator.messages import Inbox
 from byzax.simulator.world import SEED_AXES, World
 
@@ -96,11 +97,19 @@ def _filled(values: np.ndarray, least: int = 16) -> np.ndarray:
 
 
 class Functions(NamedTuple):
-    """The functions of a network that are compiled."""
+    """The functions of a network that are compiled.
+
+    Attributes:
+        steps: Its steps.
+        show: Makes the message that a node sent last out of its state.
+        measure: Puts the measurements of an update together.
+        devices: Number of devices that they are compiled for.
+    """
 
     steps: tuple[NodeStep, ...]
     show: Callable[[Any], Any]
     measure: MeasureUpdate
+    devices: int = 1
 
 
 class Watching(NamedTuple):
@@ -204,7 +213,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         state, *measured = jax.lax.fori_loop(0, stretch.length, body, begin)
         return state._replace(nodes=closed(state.nodes)), *measured, []
 
-    return _over_seeds(advance)
+    return _over_seeds(advance, functions.devices)
 
 
 def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
@@ -280,7 +289,9 @@ def _carry_out(
         return done._replace(state=alone) if alone else done
     mine = states if wave.whole else state_of(states, events.nodes)
     each = (*each[:6], mine, *each[6:])
-    return jax.vmap(one)(each) if step.together == "batch" else jax.lax.map(one, each)
+    together = jax.vmap(one) if step.together == "batch" else partial(jax.lax.map, one)
+    # what nobody reads takes no time
+    return in_parts(together, each, wave.width, 1 if step.unread else functions.devices)
 
 
 def _carry_out_groups(
@@ -333,14 +344,13 @@ def _carry_out_groups(
     return nodes | {name: kept[0]}, kept[1]
 
 
-def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
+def _over_seeds(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
     """`function(world, ...)` for all seeds in one compiled call; all its arguments are stacked by seed."""
 
     def one(common: World, own: tuple[Any, ...]) -> Any:
         fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
         return function(World._make(fields), *own[1:])
 
-    @partial(jax.jit, donate_argnums=1)
     def all_seeds(worlds: World, *others: Any) -> Any:
         mine = World(*(value if axis == 0 else () for axis, value in zip(SEED_AXES, worlds, strict=True)))  # pyright: ignore[reportArgumentType]
         # On CPU a batch of seeds takes longer than one seed after the other (experiments/benchmarks/RESULTS.md).
@@ -348,4 +358,4 @@ def _over_seeds(function: Callable[..., Any]) -> Callable[..., Any]:
             return jax.lax.map(lambda own: one(worlds, own), (mine, *others))
         return jax.vmap(lambda *own: one(worlds, own))(mine, *others)
 
-    return all_seeds
+    return jax.jit(on_all(all_seeds, devices), donate_argnums=1)

@@ -30,6 +30,7 @@ from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_num
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
+from byzax.simulator.mesh import first_copy, to_all
 from byzax.simulator.world import World, stack
 
 # Updates of one compiled loop at most, and their work: samples times parameters.
@@ -40,6 +41,7 @@ class Compiled(NamedTuple):
     """A run of one seed, ready for compiled loops."""
 
     seed: int
+    devices: int
     prepared: Prepared
     network: Network
     here: World
@@ -58,7 +60,7 @@ class Compiled(NamedTuple):
     @property
     def functions(self) -> Functions:
         """The functions of its network that are compiled."""
-        return Functions(self.network.steps, self.network.show, self.network.measure)
+        return Functions(self.network.steps, self.network.show, self.network.measure, self.devices)
 
 
 @contextmanager
@@ -75,12 +77,14 @@ def repeats(task: Task) -> Iterator[Repeats]:
     """
     compilation.use_disk_cache()
     runs = [task.run.replace(seed=seed) for seed in task.seeds]
-    ready = [prepare(run) for run in runs]
+    assert isinstance(task.executor, Vectorised)
+    devices = task.executor.mesh.workers
+    ready = [prepare(run, devices=devices) for run in runs]
 
     def build(run: Run, prepared: Prepared, least: int = 0) -> Compiled:
         network, here = network_of(run, prepared)
         held = held_rows(network.steps, prepared.timeline, task.run.workers.total, least)
-        return Compiled(run.seed, prepared, network, here, held, Program(network, prepared.timeline, held))
+        return Compiled(run.seed, devices, prepared, network, here, held, Program(network, prepared.timeline, held))
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
@@ -185,9 +189,11 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     """The engine of seeds whose tables have the same form."""
     network, program, count = seeds[0].network, seeds[0].program, len(seeds)
     timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
-    worlds, weights = stack([each.here for each in seeds]), n if task.record.weights else 0
+    devices, weights = seeds[0].devices, n if task.record.weights else 0
+    worlds = to_all(stack([each.here for each in seeds]), devices)
     begun, (d, *_) = zip(*map(_start, seeds, states or [None] * count), strict=True)
     present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
+    present = to_all(present, devices)
     del begun
     step = begin = states[0].step if states else 0
     parts: list[tuple[Diagnostics, np.ndarray]] = []
@@ -199,7 +205,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded)}), int)
 
     def nodes_of(seed: int) -> NodeStates:
-        return NodeStates(present.nodes, network.nodes, seed)
+        return NodeStates(first_copy(present.nodes), network.nodes, seed)
 
     def advance(stop: int) -> int:
         nonlocal step, present
@@ -265,16 +271,15 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         return lambda wait: looks
 
     def left() -> list[engine.State]:
-        found = []
+        found, copy = [], first_copy(present)
         for i, each in enumerate(seeds):
             places = each.network.table.rows(step).places
-            held, last = np.asarray(present.held[i]), [np.asarray(lane[i]) for lane in present.last]
+            held, last = np.asarray(copy.held[i]), [np.asarray(lane[i]) for lane in copy.last]
             rows = np.empty((len(places), d), held.dtype)
             for mine, array, there in _kept_at(each, step, places, held, last):
                 rows[mine] = array[there]
             nodes = {
-                kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves))
-                for kind, leaves in present.nodes.items()
+                kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves)) for kind, leaves in copy.nodes.items()
             }
             found.append(engine.State(step, nodes, places, rows))
         return found

@@ -62,6 +62,14 @@ def test_a_run_that_starts_jax_gives_it_one_thread_or_as_many_as_are_asked_for(v
 
 @linux
 @pytest.mark.slow
+def test_a_run_on_a_mesh_has_one_thread_for_each_of_its_devices():
+    begin = "import jax; from tests.simulator.conftest import run, small; "
+    mesh = "run(small(model='softmax', steps=2, executor={'name': 'vectorised', 'mesh': {'workers': 3}})); "
+    assert printed(f"{begin}{mesh}{TOLD}; print(len(jax.devices()))") == (["3", "3"], "")
+
+
+@linux
+@pytest.mark.slow
 @pytest.mark.parametrize("meant", [False, True])
 def test_a_run_in_a_process_whose_jax_has_other_threads_says_so(meant):
     code = f"""
@@ -103,7 +111,7 @@ def test_a_thread_with_the_name_of_one_of_xla_does_not_count():
 
 def test_other_threads_are_warned_of_once_in_a_process(monkeypatch):
     monkeypatch.setattr(threads, "running", lambda: 3)
-    monkeypatch.setattr(threads, "start_with", lambda count: None)
+    monkeypatch.setattr(threads, "start_with", lambda count, devices: None)
     monkeypatch.setattr(threads, "requested", lambda: 7)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
