@@ -117,8 +117,9 @@ class RecurrentLayer(nnx.Module):
         inputs = (x @ self.kernel[...] + self.bias[...]).swapaxes(0, 1)
         state = (jnp.zeros((len(x), self.size), inputs.dtype),) * self.cell.parts
         past = 0 if truncate is None else max(0, len(inputs) - truncate)
-        state, before = jax.lax.stop_gradient(_run(self.cell.step, state, inputs[:past], recurrent))
-        _, after = _run(self.cell.step, state, inputs[past:], recurrent)
+        run: Any = partial(_run, self.cell.step)
+        state, before = jax.lax.stop_gradient(run(state, inputs[:past], recurrent))
+        _, after = run(state, inputs[past:], recurrent)
         return jnp.concatenate([before, after]).swapaxes(0, 1)
 
 

@@ -26,7 +26,7 @@ SPEED = 100e9
 MATRIX = 1024  # size of the product that shows what this core does
 
 
-class Case(NamedTuple):
+class MeasuredModel(NamedTuple):
     """A model of the table.
 
     Attributes:
@@ -45,16 +45,16 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "softmax": Case((28, 28), 10),
-    "mlp": Case((28, 28), 10, options={"hidden": (100,)}),
-    "cnn": Case((28, 28), 10),
-    "lenet": Case((28, 28), 10),
-    "rnn": Case((80,), 80),
-    "gru": Case((80,), 80),
-    "lstm": Case((80,), 80),
-    "transformer": Case((80,), 80),
-    "resnet20": Case((32, 32, 3), 10, workers=4),
-    "resnet18": Case((32, 32, 3), 10, batch=4, workers=2),
+    "softmax": MeasuredModel((28, 28), 10),
+    "mlp": MeasuredModel((28, 28), 10, options={"hidden": (100,)}),
+    "cnn": MeasuredModel((28, 28), 10),
+    "lenet": MeasuredModel((28, 28), 10),
+    "rnn": MeasuredModel((80,), 80),
+    "gru": MeasuredModel((80,), 80),
+    "lstm": MeasuredModel((80,), 80),
+    "transformer": MeasuredModel((80,), 80),
+    "resnet20": MeasuredModel((32, 32, 3), 10, workers=4),
+    "resnet18": MeasuredModel((32, 32, 3), 10, batch=4, workers=2),
 }
 
 

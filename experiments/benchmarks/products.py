@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from byzax.models._convolution import convolution
+# name of the function of models/_convolution.py
+CONVOLUTION = "convolution"
 
 
 def count_products(function: Callable[..., Any], *args: Any) -> int:
@@ -28,13 +29,13 @@ def count_products(function: Callable[..., Any], *args: Any) -> int:
 
 
 def _count(program: Any, depends: Sequence[bool]) -> tuple[int, list[bool]]:
-    """The operations of a program, and which of its results depend on what was asked for."""
+    """The operations of a program, and for each result whether it depends on the inputs that do."""
     found = dict(zip(program.invars, depends, strict=True))
 
     def known(variable: Any) -> bool:
         return not hasattr(variable, "val") and found.get(variable, False)
 
-    total = 0
+    total = inside = 0
     for equation in program.eqns:
         given = [known(variable) for variable in equation.invars]
         after = [any(given)] * len(equation.outvars)
@@ -67,9 +68,9 @@ def _operations(equation: Any) -> int:
 
 
 def _is_convolution(equation: Any) -> bool:
-    """Whether it is a convolution of `models/_convolution.py`, whatever products that makes of it."""
+    """True for a convolution of `models/_convolution.py`, which computes some by other products."""
     inner = equation.params.get("call_jaxpr")
-    return inner is not None and inner.jaxpr.debug_info.func_name == convolution.__name__
+    return inner is not None and inner.jaxpr.debug_info.func_name == CONVOLUTION
 
 
 def _inner_programs(equation: Any) -> Iterator[Any]:
