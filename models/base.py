@@ -97,7 +97,9 @@ class Model(NamedTuple):
         judge: Compares outputs with what they should be.
         statistics: Measures what a norm over the batch needs for predictions; None where the model has no such norm.
         batch: Whether the gradients of several workers are computed together (`vmap`) on a CPU. That is slower than one
-            after the other where a model has convolutions: those of many kernels at once are grouped ones.
+            after the other where a model has convolutions: those of many kernels at once are grouped ones. It also is
+            where a sample has many steps, as sequences have: those of one worker are rows enough for a fast product,
+            and those of all workers leave the cache.
         least_batch: The fewest samples of a batch that the model learns from: 2 where a norm is over the samples of the
             batch alone, which is constant for one.
         shapes: The shapes of the arrays of parameters in the order of the vector, by which `powersgd` compresses; None

@@ -9,14 +9,15 @@ from byzax.models.base import Count, DropoutRate, Model
 from byzax.options import checked
 
 
-def _step(state: State, inputs: Array, recurrent: Array) -> State:
+def _step(state: State, inputs: Array, recurrent: Array) -> tuple[State, State]:
     (hidden,) = state
     size = hidden.shape[1]
     gates = nnx.sigmoid(inputs[:, : 2 * size] + hidden @ recurrent[:, : 2 * size])
     keep, reset = jnp.split(gates, 2, axis=1)
     # reset before the product, as in the paper; cuDNN and PyTorch reset after it
-    new = jnp.tanh(inputs[:, 2 * size :] + (reset * hidden) @ recurrent[:, 2 * size :])
-    return (keep * hidden + (1 - keep) * new,)
+    kept = reset * hidden
+    new = jnp.tanh(inputs[:, 2 * size :] + kept @ recurrent[:, 2 * size :])
+    return (keep * hidden + (1 - keep) * new,), (hidden, hidden, kept)
 
 
 @checked

@@ -46,8 +46,9 @@ class LeNet(nnx.Module):
 
 
 def _mean_pool(x: Array) -> Array:
-    b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean(axis=(2, 4))
+    # sums of whole rows, which XLA on CPU adds faster than it takes means over axes between others
+    x = x[:, ::2] + x[:, 1::2]
+    return 0.25 * (x[:, :, ::2] + x[:, :, 1::2])
 
 
 @checked

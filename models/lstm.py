@@ -9,11 +9,11 @@ from byzax.models.base import Count, DropoutRate, Finite, Model
 from byzax.options import checked
 
 
-def _step(state: State, inputs: Array, recurrent: Array) -> State:
+def _step(state: State, inputs: Array, recurrent: Array) -> tuple[State, State]:
     hidden, memory = state
     enter, forget, new, leave = jnp.split(inputs + hidden @ recurrent, 4, axis=1)
     memory = nnx.sigmoid(forget) * memory + nnx.sigmoid(enter) * jnp.tanh(new)
-    return nnx.sigmoid(leave) * jnp.tanh(memory), memory
+    return (nnx.sigmoid(leave) * jnp.tanh(memory), memory), (hidden,)
 
 
 @checked

@@ -47,8 +47,8 @@ def module(
         classes: The number of labels; None for a regression.
         path: The file, a colon, and the name of the class in it; in Python also the class itself.
         characters: Whether samples are whole numbers; a Linen module is then made with such ones.
-        batch: Whether a CPU computes the gradients of several workers together, which is slower with convolutions.
-            None: true, unless the module has a convolution of flax.
+        batch: Whether a CPU computes the gradients of several workers together, which is slower with convolutions and
+            for sequences. None: true, unless the module has a convolution of flax.
 
     Returns:
         The model. When used it raises PartError for a module that gives something else than outputs.

@@ -57,8 +57,8 @@ def rnn(
     """
     activate = ACTIVATIONS[activation]
 
-    def step(state: State, inputs: Array, recurrent: Array) -> State:
-        return (activate(inputs + state[0] @ recurrent),)
+    def step(state: State, inputs: Array, recurrent: Array) -> tuple[State, State]:
+        return (activate(inputs + state[0] @ recurrent),), state
 
     cell = RecurrentCell(1, 1, step, lambda size: jnp.zeros(size))
     return build_recurrent(

@@ -114,4 +114,4 @@ def transformer(
             length, features, characters, width, heads, layers, dropout, num_outputs(classes), initialiser, rngs
         )
 
-    return from_module(create, classes)
+    return from_module(create, classes, batch=False)

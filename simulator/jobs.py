@@ -151,8 +151,9 @@ def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeSte
         assert memory is not None
         return memory.remember(here, own, row, event.node, event.turn)
 
-    # Measured on CPU (experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the convolutions of many
-    # kernels at once are grouped ones, which take twice the time of one after the other.
+    # Measured on CPU (`byzax bench models`, experiments/benchmarks/RESULTS.md): a dense model gains by vmap, but the
+    # convolutions of many kernels at once are grouped ones, and sequences leave the cache: both take two to three times
+    # as long as one worker after the other.
     together = "batch" if batch or jax.default_backend() != "cpu" else "map"
     return NodeStep(
         "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember,

@@ -1,4 +1,4 @@
-"""The commands `byzax bench rules`, `training`, `population`, `schedules` and `topologies`."""
+"""The commands `byzax bench rules`, `models`, `training`, `population`, `schedules` and `topologies`."""
 
 # slow imports are inside the commands: `byzax --help` answers at once
 import difflib
@@ -100,6 +100,28 @@ def _numbers(size: str) -> tuple[int, int, int]:
     if n < 1 or f < 0 or d < 1:
         refuse(f"--size {size}: three whole numbers N,F,D are needed, such as --size 25,5,100000")
     return n, f, d
+
+
+@bench.command()
+@report_errors
+def models(
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls, of which the best counts.")] = 5,
+    path: NUMBERS = None,
+    quiet: QUIET = False,
+) -> None:
+    """CPU time of the gradients of the built-in models, beside that of their products at full speed."""
+    from byzax.experiments.benchmarks import models as benchmark
+
+    check_environment()
+    say = _say(path, quiet)
+    for name in model or []:
+        if name not in benchmark.CASES:
+            refuse(f"--model {name}: there are: {', '.join(benchmark.CASES)}")
+    try:
+        benchmark.run(list(dict.fromkeys(model or benchmark.CASES)), repeats, path, say)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
 
 
 @bench.command()

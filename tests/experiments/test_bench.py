@@ -5,14 +5,17 @@ import os
 import signal
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax import aggregators
+from byzax import aggregators, models
 from byzax.aggregators import Context, pre
 from byzax.experiments import writing
+from byzax.experiments.benchmarks import models as model_benchmark
 from byzax.experiments.benchmarks import peers, straightforward
+from byzax.experiments.benchmarks.products import count_products
 from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory
 from byzax.experiments.writing import write_text
 from tests.experiments.command import ROOT, command
@@ -46,6 +49,51 @@ def test_the_straightforward_rule_is_the_rule(name, xp):
         ours, _, _ = rule.apply(rows, rule.init(D))
     assert straightforward.feasible(name, xp, N, F)
     np.testing.assert_allclose(straightforward.RULES[name](xp, xp.asarray(rows), F), ours, atol=1e-4)
+
+
+# Products of one sample's gradient, two operations each: a layer counts for the value and for its weights, and once
+# more for its inputs unless these are the samples.
+PRODUCTS = {
+    "softmax": 2 * 784 * 10,
+    "mlp": 2 * 784 * 100 + 3 * 100 * 10,
+    # 24x24 pixels of 5x5 kernels to 20 channels; 8x8 of 20 times 5x5 to 50; 800-500-10
+    "cnn": 2 * 576 * 25 * 20 + 3 * (64 * 500 * 50 + 800 * 500 + 500 * 10),
+    "lenet": 2 * 784 * 25 * 6 + 3 * (100 * 150 * 16 + 400 * 120 + 120 * 84 + 84 * 10),
+    # 80 steps of 8 inputs and 128 units, gates of 128
+    "rnn": 3 * (80 * (8 + 128) * 128 + 128 * 80),
+    "gru": 3 * (80 * (8 + 128) * 3 * 128 + 128 * 80),
+    "lstm": 3 * (80 * (8 + 128) * 4 * 128 + 128 * 80),
+    # two blocks of width 64: 12 width^2 a step, and two products of 80 with 80 steps
+    "transformer": 3 * (2 * (80 * 12 * 64**2 + 2 * 80 * 80 * 64) + 64 * 80),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_products_of_a_gradient_are_counted_as_by_hand(name):
+    case = model_benchmark.CASES[name]
+    model = models.build(name, case.shape, case.classes, **case.options)
+    kind = jnp.int32 if len(case.shape) == 1 else jnp.float32
+    x, y = jax.ShapeDtypeStruct((1, *case.shape), kind), jax.ShapeDtypeStruct((1,), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert count_products(model.loss, params, x, y) == 2 * PRODUCTS[name]
+
+
+def test_every_model_that_is_no_regression_is_measured():
+    assert sorted(model_benchmark.CASES) == sorted(set(models.available()) - {"linear", "module"})
+
+
+def test_bench_models_measures_both_forms_and_refuses_what_it_does_not_know(tmp_path):
+    code, out, _ = bench("models", "--model", "softmax", "--repeats", "1", "--json", str(tmp_path / "numbers.json"))
+    assert code == 0
+    assert out.splitlines()[-1].startswith("softmax")
+    (row,) = json.loads((tmp_path / "numbers.json").read_text())["records"]
+    # 25 samples
+    assert row["operations"] == 25 * 2 * PRODUCTS["softmax"]
+    assert row["map_s"] > 0
+    assert row["vmap_s"] > 0
+    code, _, err = bench("models", "--model", "softmx")
+    assert code == 2
+    assert "--model softmx: there are: softmax, mlp" in err
 
 
 def test_the_rows_are_the_same_each_time_and_begin_where_jax_takes_them_without_a_copy():

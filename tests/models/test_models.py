@@ -316,7 +316,8 @@ def test_cnn_gives_the_values_and_gradients_of_flaxs_own_layers_in_a_call_in_a_l
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "size", "stride"),
-    [(1, 5, 1), (3, 5, 1), (3, 3, 1), (3, 1, 1), (3, 3, 2), (1, 3, 2), (3, 1, 2), (2, 2, 3)],
+    # up to four channels products of patches, above convolutions
+    [(1, 5, 1), (3, 5, 1), (3, 3, 1), (3, 1, 1), (5, 3, 1), (5, 4, 1), (3, 3, 2), (1, 3, 2), (3, 1, 2), (2, 2, 3)],
 )
 def test_the_convolutions_values_and_gradients_are_right_for_every_kernel_and_stride(channels, size, stride):
     keys = jax.random.split(jax.random.key(0), 2)

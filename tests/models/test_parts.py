@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from byzax import models
-from byzax.models import _layers
+from byzax.models import _layers, _recurrent
 from byzax.models._layers import BatchNorm
 from byzax.models._residual import ResidualBlock
 from byzax.models.transformer import TransformerNetwork
@@ -268,6 +268,27 @@ def test_a_recurrent_network_is_its_equations_and_a_linear_layer_at_the_last_ste
 def test_the_forget_gates_begin_open():
     params = np.asarray(models.build("lstm", (5, 3), 7, hidden=4, forget_bias=2.0).init(jax.random.key(0)))
     np.testing.assert_array_equal(params[:16], [0] * 4 + [2] * 4 + [0] * 8)
+
+
+@pytest.mark.parametrize("name", by_day(["gru"], GATES))
+def test_the_gradients_of_a_recurrent_network_are_those_that_jax_derives_of_its_steps(monkeypatch, name):
+    def derived(step, state, inputs, recurrent):
+        def one(state, inputs):
+            state, _ = step(state, inputs, recurrent)
+            return state, state[0]
+
+        return lax.scan(one, state, inputs)
+
+    # more steps than those that gradients reach, and states between them that are not zero
+    model = models.build(name, (6, 3), 4, hidden=5, layers=2, truncate=4)
+    params = model.init(jax.random.key(0))
+    x, y = batch_of((6, 3), 4)
+    found, own = jax.jit(jax.grad(model.loss))(params, x, y), jax.jit(jax.vmap(jax.grad(model.loss), (0, None, None)))
+    each = own(jnp.stack([params, 2 * params]), x, y)
+    monkeypatch.setattr(_recurrent, "_run", derived)
+    wanted = jax.jit(lambda params: jax.grad(model.loss)(params, x, y))(params)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(each[0], wanted, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.slow
