@@ -174,6 +174,7 @@ def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Seque
             except (EOFError, OSError):
                 worker = workers.pop(connection)
                 connection.close()
+                worker.process.wait()
                 if worker.left:
                     complete = False
                     _fail(worker, report, hidden)
@@ -254,7 +255,7 @@ def _send(connection: Connection, group: RunGroup | None) -> None:
 
 def _fail(worker: Worker, report: Report, hidden: Sequence[str]) -> None:
     """Ends the runs of a process that died."""
-    code = worker.process.wait()
+    code = worker.process.returncode
     why = f"ended with exit code {code}"
     if code < 0:
         why = f"was killed by signal {-code}"
