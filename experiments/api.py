@@ -29,6 +29,7 @@ from byzax.simulator.executors.base import RunError
 from byzax.simulator.mistakes import ScenarioError, quote
 from byzax.simulator.validation import validate as check
 from byzax.simulator.validation import validate_quickly
+from byzax.simulator.validation.link_checks import link_notes
 
 
 def run(
@@ -172,7 +173,15 @@ def validate(scenario: str | Path | Mapping[str, Any] | Study | Run | None = Non
     Raises:
         ScenarioError: One line for each mistake, which begins with its key and says what would work.
     """
-    check(described(scenario, settings))
+    expansion = described(scenario, settings)
+    check(expansion)
+    _warn(*(cell.study.task.run for cell in expansion.cells))
+
+
+def _warn(*runs: Run) -> None:
+    """Warns of settings that change nothing, each once, as `run` prints them in its notes."""
+    for line in dict.fromkeys(line for run in runs for line in link_notes(run)):
+        warnings.warn(line, stacklevel=3)
 
 
 def load(folder: str | Path) -> Result:
@@ -239,4 +248,5 @@ def simulate(run: Run | Mapping[str, Any] | None = None, /, **settings: Any) -> 
     mapping = run.given() if isinstance(run, Run) else run or {}
     made = parse_as(Run, study.assign_all(mapping, settings, Run))
     check(made)
+    _warn(made)
     return loop.simulate(made)

@@ -14,9 +14,8 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import notes_on_floors
 from byzax.simulator.contracts import build
 from byzax.simulator.data import Dataset
-from byzax.simulator.durations import WAYS
 from byzax.simulator.file_cache import file_cache
-from byzax.simulator.parts import topology
+from byzax.simulator.validation.link_checks import link_notes
 from byzax.simulator.validation.weighing import weight_notes
 from byzax.simulator.world import load, share_out
 
@@ -104,29 +103,6 @@ def single_sample_notes(scenario: Study) -> Iterator[str]:
             return
 
 
-def link_notes(scenario: Study) -> Iterator[str]:
-    """Notes about delays of links that change nothing.
-
-    Args:
-        scenario: The scenario.
-
-    Yields:
-        One line for each direction.
-    """
-    run = scenario.task.run
-    describe = topology(run).rounds
-    rounds = None if describe is None else describe(run)
-    used = {"up", "down"} if rounds is None else {rounds.way(step) for step in rounds.steps if step.reads}
-    for way in WAYS:
-        link = getattr(run.latency, way)
-        if link != type(link)() and way not in used:
-            others = " and ".join(f"latency.{each}" for each in WAYS if each in used)
-            yield (
-                f"latency.{way}: with topology {run.topology.label} no message takes its time from it, so that it "
-                f"changes nothing: delays here are those of {others}"
-            )
-
-
 def privacy_notes(scenario: Study) -> Iterator[str]:
     """Notes about what epsilon does not claim, or not count.
 
@@ -165,7 +141,7 @@ def _least_batch(part: Part, data: DataPart) -> int:
 NOTES: tuple[Callable[[Study], Iterable[str]], ...] = (
     data_notes,
     single_sample_notes,
-    link_notes,
+    lambda scenario: link_notes(scenario.task.run),
     lambda scenario: weight_notes(scenario.task),
     attack_notes,
     privacy_notes,

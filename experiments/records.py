@@ -89,6 +89,7 @@ class Summary(BaseModel):
     validation_loss: Number = math.nan
     validation_accuracy: Number = math.nan
     worst_accuracy: Number = math.nan
+    mean_model_accuracy: Number = math.nan
     consensus_distance: Number = math.nan
     messages: Number = math.nan
     bits_up: Number = math.nan

@@ -139,6 +139,8 @@ def conditions(structure: Structure) -> list[Condition]:
         reads = "rows" if groups is None else f"means of {groups.number} groups"
         seen = int(structure.timeline.seen.min())
         found += _of_rule(structure, "server 0", f"{reads} of {run.workers.total} workers", seen)
+    elif rounds is None:
+        found += _of_receivers(structure)
     else:
         for rows in parts.inboxes:
             who = "processes" if exchanging else "servers"
@@ -154,6 +156,22 @@ def _of_rule(structure: Structure, receivers: str, reads: str, rows: int) -> Ite
         receivers, reads, f"at most f = {declared} Byzantine workers are declared: {count}", count <= declared
     )
     yield _fits(run, receivers, reads, rows)
+
+
+def _of_receivers(structure: Structure) -> Iterator[Condition]:
+    """The conditions of nodes that apply the rule to the rows of workers, each to those of its own."""
+    run = structure.run
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    for each in (each for each in structure.links if each.way == "up"):
+        for receiver in np.unique(each.pairs[:, 1]).tolist():
+            senders = each.pairs[each.pairs[:, 1] == receiver, 0].tolist()
+            liars = sum((each.kinds[0], sender) in structure.byzantine for sender in senders)
+            if (each.kinds[1], receiver) not in structure.byzantine and each.kinds[0] == "worker":
+                groups.setdefault((each.kinds[1], len(senders), liars), []).append(receiver)
+    for (kind, rows, liars), nodes in sorted(groups.items()):
+        f, who, reads = f_of_rule(run, rows), _nodes(nodes, kind), f"rows of {rows} workers, {liars} Byzantine"
+        yield Condition(who, reads, f"at most f = {f} Byzantine workers: {liars}", liars <= f)
+        yield _fits(run, who, reads, rows)
 
 
 def _fits(run: Run, receivers: str, reads: str, rows: int) -> Condition:
@@ -222,10 +240,10 @@ def _of_neighbours(structure: Structure) -> Iterator[Condition]:
         yield _fits(run, who, reads, rows)
 
 
-def _nodes(numbers: list[int]) -> str:
-    """Nodes in words: all of a few, and of many the first ones."""
+def _nodes(numbers: list[int], kind: str = "node") -> str:
+    """Nodes of a kind in words: all of a few, and of many the first ones."""
     shown = ", ".join(map(str, numbers[:6])) + (f" and {len(numbers) - 6} more" if len(numbers) > 6 else "")
-    return f"node{'s' * (len(numbers) > 1)} {shown}"
+    return f"{kind}{'s' * (len(numbers) > 1)} {shown}"
 
 
 def tables(structure: Structure) -> list[Table]:

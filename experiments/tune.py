@@ -31,7 +31,7 @@ from byzax.simulator.mistakes import ScenarioError, on_one_line, prefix_errors
 from byzax.simulator.validation import load_data
 
 # Measurements that are not written while there is something to choose.
-HIDDEN = ("test_loss", "test_accuracy", "attack_success", "worst_accuracy")
+HIDDEN = ("test_loss", "test_accuracy", "attack_success", "worst_accuracy", "mean_model_accuracy")
 # Keys that change the samples the choice is made on, so that their values cannot be compared.
 MEASURING = ("seed", "data", "data.name", "data.seed", "data.validation", "data.test", "data.test_by")
 # The numbers of tune.csv after the mean.

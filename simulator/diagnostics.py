@@ -125,6 +125,7 @@ class Evaluation(NamedTuple):
         validation_loss: Over the samples kept for validation, NaN without any; choices between runs are made by it.
         validation_accuracy: Likewise.
         worst_accuracy: Of several models, of which the others are means, the smallest `test_accuracy`; else NaN.
+        mean_model_accuracy: The `test_accuracy` of their mean model; else NaN.
         consensus_distance: Root of the mean squared distance of several models from their mean; else NaN.
     """
 
@@ -136,6 +137,7 @@ class Evaluation(NamedTuple):
     validation_loss: Value
     validation_accuracy: Value
     worst_accuracy: Value = jnp.nan
+    mean_model_accuracy: Value = jnp.nan
     consensus_distance: Value = jnp.nan
 
 
@@ -258,16 +260,18 @@ def build_evaluate_models(evaluate: Evaluate) -> Callable[[World, Array], Evalua
         evaluate: Evaluates one.
 
     Returns:
-        The function that evaluates models `[h, d]`: means over them, with the worst accuracy and the consensus
-        distance.
+        The function that evaluates models `[h, d]`: means over them, with the worst accuracy, that of the mean model,
+        and the consensus distance.
     """
 
     @jax.jit
     def evaluate_models(world: World, models: Array) -> Evaluation:
-        each = jax.lax.map(lambda params: evaluate(world, params), models)
-        distances = jnp.square(models - models.mean(axis=0)).sum(axis=1)
+        each, mean = jax.lax.map(lambda params: evaluate(world, params), models), models.mean(axis=0)
+        distances = jnp.square(models - mean).sum(axis=1)
         return Evaluation(*(value.mean() for value in each))._replace(
-            worst_accuracy=each.test_accuracy.min(), consensus_distance=jnp.sqrt(distances.mean())
+            worst_accuracy=each.test_accuracy.min(),
+            mean_model_accuracy=evaluate(world, mean).test_accuracy,
+            consensus_distance=jnp.sqrt(distances.mean()),
         )
 
     return evaluate_models

@@ -168,11 +168,16 @@ class Sending(NamedTuple):
         way: Their direction, which is the key of `wire`.
         models: Whether they are models, which are sent as their change since the first model of the run.
         every: Turns from one in which they are sent to the next, the first such one having the number `every` - 1.
+        second: Whether they are the second message of their direction that a node sends in a turn.
+        alike: Whether what is forged for several receivers is encoded with the same random numbers, so that equal rows
+            stay equal.
     """
 
     way: Way
     models: bool = False
     every: int = 1
+    second: bool = False
+    alike: bool = False
 
 
 class NodeStep(NamedTuple):
@@ -200,8 +205,8 @@ class NodeStep(NamedTuple):
             forges the rows of its messages that are of Byzantine nodes. None where they never are compressed.
         keeps: The step of its own node whose message it reads as it was before the wire, among those of other nodes,
             by its name; empty for none.
-        receives: The models that it reads as the wire changes them for its node alone: `params` of its first message.
-            None where it reads what was sent.
+        receives: The models that it reads as the wire changes them for its node alone: `params` of its first message,
+            or of its state where it reads none. None where it reads what was sent.
         unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it:
             compiled loops may leave its events out.
     """

@@ -28,12 +28,13 @@ from byzax.simulator.timeline import Timeline
 from byzax.simulator.world import World
 
 
-def check_in_step(run: Run, may_lose: bool = False) -> None:
+def check_in_step(run: Run, may_lose: bool = False, may_race: bool = True) -> None:
     """Checks that every update of a run has one row of every worker that can send one.
 
     Args:
         run: The run.
         may_lose: Whether messages may be lost, workers may die, and all nodes may race.
+        may_race: With `may_lose` whether they may race.
 
     Raises:
         PartError: Says which key to change, and how.
@@ -42,7 +43,7 @@ def check_in_step(run: Run, may_lose: bool = False) -> None:
     refused = [
         (not schedule(run).together, f"{'quorums are options of the topology' if may_lose else waits}: take schedule "
          "synchronous with quorum all"),
-(run.clock == "wall" and not may_lose, "has virtual time alone: take clock virtual"),
+        (run.clock == "wall" and not (may_lose and may_race), "has virtual time alone: take clock virtual"),
         (run.latency.mishaps and not may_lose, "nothing is lost and no node dies: leave latency.loss, latency.crashes "
          "and latency.outages out"),
         (not timing(run).in_time, "Byzantine nodes send in time: take attack.timing honest"),

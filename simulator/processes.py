@@ -11,11 +11,11 @@ from byzax.options import PartError
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build
 from byzax.simulator.events import States
-from byzax.simulator.exchanges import AllReduce, chunk_sizes
-from byzax.simulator.parts import message_bits
+from byzax.simulator.exchanges import AllReduce
 from byzax.simulator.periodic import check_in_step
 from byzax.simulator.round_table import WORK
 from byzax.simulator.rounds import Rounds, RoundStep
+from byzax.simulator.wire import part_shares
 from byzax.simulator.world import byzantine_ranks
 
 # The steps of a round beside the job and the exchanges: a process contributes its row, and in the end it makes the step
@@ -76,8 +76,8 @@ def rounds_of(run: Run, made: AllReduce) -> Rounds:
     Returns:
         The steps: the job, the contribution, the end of each exchange, and the step of the optimizer.
     """
-    n, d = run.workers.total, message_bits(run) // 32
-    sizes, nobody = chunk_sizes(d, made.chunks) / d, ((),) * n
+    n = run.workers.total
+    sizes, nobody = part_shares(run, "peer") or (1.0,), ((),) * n
 
     def step(number: int) -> RoundStep:
         exchange = made.exchanges[number - 1]

@@ -108,6 +108,7 @@ def build_receivers(
     weights: EdgeWeights | None = None,
     spared: Collection[int] = (),
     sent: str = WORK,
+    sends: Sending | None = None,
 ) -> Receivers:
     """Builds the receivers of rows.
 
@@ -119,6 +120,7 @@ def build_receivers(
         weights: The weights of workers at receivers, where these mix; else None.
         spared: Receivers that get the rows of Byzantine workers as these computed them.
         sent: The step by which rows are sent.
+        sends: The rows as the wire changes them; None for rows to servers, and models between peers.
 
     Returns:
         The receivers, their steps and events.
@@ -129,7 +131,8 @@ def build_receivers(
         core.forge is not None and bool(byzantine[inbox].any()) and receiver not in spared
         for receiver, inbox in enumerate(inboxes)
     ]
-    work, forge, update = _build_steps(core_of, core, peers, weights)
+    sends = sends or Sending("peer" if peers else "up", models=peers)
+    work, forge, update = _build_steps(core_of, core, peers, weights, sends)
 
     def messages_of(receiver: int) -> list[Message]:
         return [
@@ -176,7 +179,7 @@ def _weights_of(weights: EdgeWeights, degrees: Any, receiver: Any, turn: Any, se
 
 @compiled_once
 def _build_steps(
-    core_of: Callable[[int], Core], core: Core, peers: bool, weights: EdgeWeights | None
+    core_of: Callable[[int], Core], core: Core, peers: bool, weights: EdgeWeights | None, sends: Sending
 ) -> tuple[NodeStep, NodeStep, UpdateReceiver]:
     """The steps of workers and attackers, and the update of receivers.
 
@@ -185,6 +188,7 @@ def _build_steps(
         core: Those of one inbox.
         peers: Whether receivers are workers, whose own rows are in their inboxes.
         weights: The weights of workers at each receiver; None where these do not mix.
+        sends: The rows as the wire changes them.
 
     Returns:
         The same for runs that differ in nothing but their seed.
@@ -231,7 +235,7 @@ def _build_steps(
         worker._replace(carry_out=work, transform=None),
         NodeStep(
             FORGE, "attacker", forge, "receiver", together="map", forges=True,
-            sends=Sending("peer" if peers else "up", models=peers) if core.forge else None,
+            sends=sends if core.forge else None,
         ),
         update,
     )  # fmt: skip

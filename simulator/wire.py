@@ -10,9 +10,10 @@ from byzax.simulator.config.part import Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build
 from byzax.simulator.durations import WAYS, MessageBits, Way
-from byzax.simulator.parts import message_bits, parameter_shapes
+from byzax.simulator.parts import message_bits, parameter_shapes, topology
 from byzax.simulator.transforms import Shapes, Transform, WireKeys
 from byzax.simulator.transforms._chain import chained, fixed_bits
+from byzax.simulator.transforms._parts import in_parts
 
 # Messages of a sender whose mean size is the typical one.
 TYPICAL = 32
@@ -31,13 +32,61 @@ def transform_of(run: Run, way: Way) -> Transform | None:
     Raises:
         ValueError: Where a part cannot be built, or cannot stand in a list with the others.
     """
+    sizes = [size for size in part_sizes(run) if size]
+    if not sizes or not getattr(run.wire, way):
+        return transform_at(run, way, parameter_shapes(run))
+    made = (transform_at(run, way, ((size,),)) for size in sizes)
+    return _in_parts(tuple(each for each in made if each is not None), tuple(sizes))
+
+
+def transform_at(run: Run, way: Way, shapes: Shapes) -> Transform | None:
+    """The transform of the messages of one direction, of other shapes than those of the model.
+
+    Args:
+        run: The run.
+        way: The direction.
+        shapes: The shapes.
+
+    Returns:
+        As `transform_of`.
+
+    Raises:
+        ValueError: As `transform_of`.
+    """
     parts = getattr(run.wire, way)
-    return _built(parts, parameter_shapes(run)) if parts else None
+    return _built(parts, shapes) if parts else None
+
+
+_in_parts = compiled_once(in_parts)
 
 
 @compiled_once
 def _built(parts: tuple[Part, ...], shapes: Shapes) -> Transform:
     return chained([(part.label, partial(build, part)) for part in parts], shapes)
+
+
+def part_sizes(run: Run) -> tuple[int, ...]:
+    """The numbers in the parts of a row or model, each a message of its own; none where it is one message."""
+    parts = topology(run).parts
+    return () if parts is None else parts(message_bits(run) // 32)
+
+
+def part_shares(run: Run, way: Way) -> tuple[float, ...]:
+    """The shares that the parts of a row or model have in its bits on the wire.
+
+    Args:
+        run: The run.
+        way: The direction.
+
+    Returns:
+        The share of each part; where the size of their messages varies that in the numbers.
+    """
+    sizes = part_sizes(run)
+    made = [transform_at(run, way, ((size,),)) if size else None for size in sizes]
+    bits = [0 if each is None else fixed_bits(each, size) for each, size in zip(made, sizes, strict=True)]
+    plain = all(each is None for each in made) or None in bits
+    counts = sizes if plain else [each or 0 for each in bits]
+    return tuple(each / sum(counts) for each in counts)
 
 
 def wire_bits(run: Run) -> MessageBits:

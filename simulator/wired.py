@@ -130,18 +130,19 @@ def wired(network: Network, run: Run, core: Core) -> Network:
         else step
         for step in network.steps
     )
-    # the place of the counts of each direction whose messages vary
-    counted: dict[Way, tuple[str, str]] = {
-        channel.sending.way: (step.kind, name)
-        for step in network.steps
-        for name, channel in ((step.name, sent.get(step.name)), (_incoming(step), received.get(step.name)))
-        if channel is not None and channel.counted
-    }
+    # the places of the counts of each direction whose messages vary, all of one kind of node
+    counted: dict[Way, tuple[str, list[str]]] = {}
+    for step in network.steps:
+        for name, channel in ((step.name, sent.get(step.name)), (_incoming(step), received.get(step.name))):
+            if channel is not None and channel.counted:
+                counted.setdefault(channel.sending.way, (step.kind, []))[1].append(name)
 
     def measure_bits(states: States) -> dict[Way, np.ndarray]:
         return {
-            way: np.array([_counts(states[kind, i].channels[name]) for i in range(network.nodes[kind])])
-            for way, (kind, name) in counted.items()
+            way: np.array(
+                [[_counts(states[kind, i].channels[name]) for name in names] for i in range(network.nodes[kind])]
+            ).sum(axis=1)
+            for way, (kind, names) in counted.items()
         }
 
     judged = network.judged and tuple(dict.fromkeys([*network.judged, *(kind for kind, _ in counted.values())]))
@@ -191,7 +192,7 @@ def _channel(network: Network, run: Run, step: NodeStep, sending: Sending, trans
     return Channel(
         transform,
         # rows are models where workers send these
-        sending._replace(models=sending.models or (sending.way == "up" and run.sends_models)),
+        sending._replace(models=sending.models or run.sends_models),
         None if kind == "worker" else tuple(network.byzantine.get(kind, ())),
         any(each.forges and each.sends and each.sends.way == sending.way for each in network.steps),
         any(each.keeps == step.name for each in network.steps),
@@ -251,14 +252,19 @@ def _wired_step(step: NodeStep, sent: Channel | None, received: Channel | None, 
     receive, send = received and _build_send(received), sent and build(sent)
 
     def carry_out(here: World, event: NodeEvent, state: Wired, messages: Sequence[Any]) -> EventResult:
-        channels = state.channels
+        node, channels = state
         if receive is not None:
-            name = _incoming(step)
-            params, own = receive(here, event.node, event.turn, _update_of(event), messages[0].params, channels[name])
-            channels, messages = channels | {name: own}, [messages[0]._replace(params=params), *messages[1:]]
+            # a model that its node got before is compressed when it is used, as one that it reads
+            name, given = _incoming(step), messages[0] if len(messages) else node
+            params, own = receive(here, event.node, event.turn, _update_of(event), given.params, channels[name])
+            channels, given = channels | {name: own}, given._replace(params=params)
+            if len(messages):
+                messages = [given, *messages[1:]]
+            else:
+                node = given
         if keeps:
             messages = Inbox((_with_own(stack_rows(messages), event.senders, event.node, channels[step.keeps].exact),))
-        made = step.carry_out(here, event, state.node, messages)
+        made = step.carry_out(here, event, node, messages)
         return made._replace(state=Wired(made.state, channels))
 
     def transform(here: World, event: NodeEvent, state: Wired, message: Any) -> tuple[Wired, Any]:
@@ -288,7 +294,10 @@ def _update_of(event: NodeEvent) -> Any:
 
 @jax.jit
 def _with_own(rows: Array, senders: Array, node: Any, own: Array) -> Array:
-    return jnp.where((senders == node)[:, None], own, rows)
+    """Rows, of which the first that is the node's own is another one."""
+    mine = senders == node
+    first = jnp.arange(len(senders)) == jnp.argmax(mine)
+    return jnp.where((mine & first)[:, None], own, rows)
 
 
 @compiled_once
@@ -327,7 +336,7 @@ def _build_send_forged(channel: Channel) -> Callable[..., tuple[Array, ChannelSt
 
         def one(worker: Array, update: Array, row: Array, ends: tuple[Any, Any]) -> tuple[Array, tuple[Any, Any]]:
             own = state._replace(sender=ends[0], receiver=ends[1])
-            keys = _keys(channel, here, worker, turn, update, node + 1)
+            keys = _keys(channel, here, worker, turn, update, 1 if channel.sending.alike else node + 1)
             made, after = _passed(channel, keys, row, own, broken=channel.how == "malformed")
             return made, (after.sender, after.receiver)
 
@@ -351,7 +360,9 @@ def _keys(channel: Channel, here: World, node: Any, turn: Any, update: Any, rece
     """The keys of a message: `receiver` is 1 more than the node that it is forged for, and 0 where all get it."""
     way = WAYS.index(channel.sending.way)
     own = derive(here.key, Purpose.WIRE, len(WAYS) + way, node, turn, receiver)
-    return WireKeys(own, derive(here.key, Purpose.WIRE, way, update))
+    keys = WireKeys(own, derive(here.key, Purpose.WIRE, way, update))
+    # the first message may be one of a list, whose transforms fold in numbers from 1 on
+    return WireKeys(*(jax.random.fold_in(key, 0) for key in keys)) if channel.sending.second else keys
 
 
 def _passed(
@@ -361,7 +372,7 @@ def _passed(
     transform, models = channel.transform, channel.sending.models
     message, sender = transform.encode(keys, vector - state.first if models else vector, state.sender)
     if broken:
-        message = _broken(jax.random.fold_in(keys.own, 2), message)
+        message = break_message(jax.random.fold_in(keys.own, 2), message)
     made, receiver = transform.decode(keys, message, state.receiver)
     after = state._replace(sender=sender, receiver=receiver)
     if channel.counted:
@@ -371,11 +382,18 @@ def _passed(
     return made + state.first if models else made, after
 
 
-def _broken(key: Array, message: Message) -> Message:
-    """A message of the same shapes and types as none is encoded.
+def break_message(key: Array, message: Message) -> Message:
+    """Breaks a message, in one of three ways at random.
 
-    One of three kinds at random: numbers that are 1e30 times as large, whole numbers drawn from all of their type, so
-    that places do not exist or come twice, or NaN at random places.
+    Numbers are 1e30 times as large, whole numbers are drawn from all of their type, so that places do not exist or come
+    twice, or numbers at random places are NaN.
+
+    Args:
+        key: Key of the message.
+        message: The message.
+
+    Returns:
+        A message of the same shapes and types as none is encoded.
     """
     which, *keys = jax.random.split(key, 1 + len(jax.tree.leaves(message)))
     kind = jax.random.randint(which, (), 0, 3)

@@ -241,6 +241,23 @@ def _brief(value: Any) -> Any:
     return [_brief(each) for each in value] if is_list(value) else value
 
 
+def without_place(mistake: Any) -> InitErrorDetails:
+    """A mistake in a list of one entry that was written without the list, as pydantic takes it.
+
+    Args:
+        mistake: The mistake, whose location begins with the place in the list.
+
+    Returns:
+        The mistake without that place.
+    """
+    return _detailed(mistake["type"], mistake.get("ctx", {}), mistake["loc"][1:], mistake["input"])
+
+
+def _detailed(kind: Any, context: Any, location: tuple[Any, ...], given: Any) -> InitErrorDetails:
+    described: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
+    return {"type": described, "loc": location, "input": given, "ctx": context}
+
+
 def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     location, kind, context = mistake["loc"], mistake["type"], mistake.get("ctx", {})
     if kind == "extra_forbidden" and len(location) == 1:
@@ -252,8 +269,7 @@ def _with_key(description: type[BaseModel], mistake: Any) -> InitErrorDetails:
     union = field is not None and not own and _is_union(field.annotation)
     if union and len(location) > 1 and isinstance(location[1], str):
         location = (location[0], *location[2:])
-    described: Any = PydanticCustomError(kind, _TEMPLATES[kind], context) if kind in _TEMPLATES else kind
-    return {"type": described, "loc": location, "input": mistake["input"], "ctx": context}
+    return _detailed(kind, context, location, mistake["input"])
 
 
 def _is_union(annotation: Any) -> bool:

@@ -24,10 +24,11 @@ from byzax.simulator.events import Network, States
 from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.mistakes import Impossible
 from byzax.simulator.pairings import plan_pairs
 from byzax.simulator.parts import least_rows, schedule, topology
 from byzax.simulator.planning import in_step, planned
-from byzax.simulator.rounds import plan_rounds
+from byzax.simulator.rounds import Rounds, plan_rounds
 from byzax.simulator.schedules import Situation
 from byzax.simulator.timeline import ROWS_AT_ONCE, Outcome, Timeline
 from byzax.simulator.timings import Timing
@@ -115,9 +116,13 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
         make = plan_pairs if described.pairs else plan_exchanges if described.exchanges else plan_rounds
         made = make(described, steps, source, run.seed, wire_bits(run))
         if not made.steps:
-            raise ValueError(made.stopped)
+            raise Impossible(f"{_key_of_stop(run, described, made.stopped)}: {made.stopped}")
         return made
-    draws = build_draws(source, n, run.seed, wire_bits(run))
+    bits = wire_bits(run)
+    if topology(run).mixes:
+        # a node's model goes to its neighbours by `latency.up`
+        bits = bits._replace(up=bits.peer)
+    draws = build_draws(source, n, run.seed, bits)
     if run.clock == "wall":
         # what computing really takes is not known before, but it is not nothing
         draws = [_with_computing(draw) for draw in draws]
@@ -131,6 +136,17 @@ def plan(run: Run, steps: int | None = None, smooth: bool = False) -> Timeline:
     if not made.steps:
         raise ValueError(made.stopped)
     return made
+
+
+def _key_of_stop(run: Run, rounds: Rounds, stopped: str) -> str:
+    """The key of the setting because of which no update happens: a quorum that was given, or else what fails."""
+    waits_for = [step.kind for step in rounds.steps if f"messages of the step {step.name}," in stopped]
+    for kind in waits_for:
+        for option in ("quorum", f"quorum_{kind}s"):
+            if option in run.topology.model_fields_set:
+                return f"topology.{option}"
+    failing = [f"latency.{key}" for key in ("crashes", "outages", "loss") if getattr(run.latency, key)]
+    return failing[0] if failing else "topology"
 
 
 def all_together(run: Run, smooth: bool = False) -> bool:

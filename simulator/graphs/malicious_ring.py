@@ -5,11 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from byzax.options import OptionError, checked
-from byzax.simulator.graphs.base import NodeGraph
+from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods, edge_weights
 
 
 @checked
-def malicious_ring(n: int, *, honest: Annotated[int, Field(ge=3)] = 5) -> NodeGraph:
+def malicious_ring(n: int, *, honest: Annotated[int, Field(ge=3)] = 5, lazy: bool = False) -> NodeGraph:
     """Honest nodes in a ring, two Byzantine leaves at each, and one more at the first of them where n has room for it.
 
     Neighbours: four of an honest node, of which two are Byzantine; one of a Byzantine node
@@ -20,9 +20,14 @@ def malicious_ring(n: int, *, honest: Annotated[int, Field(ge=3)] = 5) -> NodeGr
     Nodes 0 to f - 1 are Byzantine, where f is n - `honest`, and the others honest, in the order of the ring. Another
     number of Byzantine nodes, or others, are refused.
 
+    The authors' code does not mix by the Metropolis weights W but by (W + c I) / (1 + c), where c is 1 minus the
+    smallest own weight of an honest node: `lazy`. With honest = 5 and n = 16 the three Byzantine neighbours of the
+    first honest node weigh 3/11 there, and 1/2 otherwise.
+
     Args:
         n: Number of nodes, 3 `honest` or 3 `honest` + 1.
         honest: Number of honest nodes.
+        lazy: Whether nodes keep more of their own models, as in the authors' code.
 
     Returns:
         The graph, which says how many nodes are Byzantine.
@@ -40,4 +45,9 @@ def malicious_ring(n: int, *, honest: Annotated[int, Field(ge=3)] = 5) -> NodeGr
     f = n - honest
     ring = [(f + i, f + (i + 1) % honest) for i in range(honest)]
     leaves = [(leaf, f + leaf // 2 % honest) for leaf in range(f)]
-    return NodeGraph((*ring, *leaves), byzantine=f)
+    made = NodeGraph((*ring, *leaves), byzantine=f)
+    if not lazy:
+        return made
+    weights = edge_weights(made, closed_neighbourhoods(n, made.edges))
+    scale = 2 - weights.diagonal()[f:].min()
+    return made._replace(weights=tuple(float(weights[edge] / scale) for edge in made.edges))

@@ -18,6 +18,7 @@ from byzax.simulator.events import (
     NodeEvent,
     NodeStep,
     OfEvents,
+    Sending,
     States,
 )
 from byzax.simulator.exchanges import all_to_all
@@ -32,6 +33,9 @@ from byzax.simulator.server import Server
 from byzax.simulator.topologies.base import NetworkParts, Topology
 from byzax.simulator.world import World
 
+# What is one row for all receivers stays one where it is compressed, so that models stay equal.
+ROWS = Sending("peer", alike=True)
+
 
 @checked
 def all_gather(n: int, f: int) -> Topology:
@@ -44,7 +48,8 @@ def all_gather(n: int, f: int) -> Topology:
     other, as in `all_reduce` with `algorithm: all_to_all`; then every process takes the rule over all n rows, of which
     one is its own, and makes the step of its optimizer. What processes receive of Byzantine ones is forged for each of
     them apart. Where all are sent the same rows, all models are equal, and those of one server; where they are not
-    (`equivocate`, attacks that draw), nothing brings the models together again.
+    (`equivocate`, attacks that draw), nothing brings the models together again. On a wire a row is encoded once, and a
+    process takes its own as the others decode it.
 
     Evaluations are means over the honest processes, with the accuracy of the worst of them and their consensus
     distance.
@@ -70,6 +75,7 @@ def all_gather(n: int, f: int) -> Topology:
         inboxes=(n,),
         declared=lambda rows: f,
         rounds=lambda run: rounds_of(run, made),
+        wire=("peer",),
     )
 
 
@@ -89,7 +95,7 @@ def _network(parts: NetworkParts) -> Network:
     n, byzantine = len(parts.world.sizes), np.asarray(parts.world.byzantine_rank) >= 0
     core, honest = parts.core_of(n), np.flatnonzero(~byzantine).tolist()
     # Byzantine processes too take what is forged: they compute their rows from the models of the honest ones
-    receivers = build_receivers(parts, [np.arange(n)] * n, peers=True)
+    receivers = build_receivers(parts, [np.arange(n)] * n, peers=True, sends=ROWS)
 
     def start(here: World) -> NewStates:
         server = core.start(here)
@@ -142,7 +148,7 @@ def _build_steps(core: Core, update_receiver: UpdateReceiver) -> tuple[NodeStep,
         return EventResult(process, public_of(process), (diagnostics, decision.weights), arrays)
 
     return (
-        worker._replace(carry_out=work, node_word="process", transform=None),
+        worker._replace(carry_out=work, node_word="process", transform=None, sends=ROWS, receives=None),
         NodeStep(UPDATE, "worker", update, "process", together="map"),
     )
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from byzax.aggregators.kernels.means import mean_of
 from byzax.options import PartError, checked
+from byzax.simulator.chunk_wire import build_pass_chunk
+from byzax.simulator.chunks import ChunkPlace, ChunkSending, begin, build_tables, cut, mean_of_chunks, pass_on
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models, compare_with_honest
 from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
-from byzax.simulator.exchanges import ALGORITHMS, AllReduce, count_rows
+from byzax.simulator.exchanges import ALGORITHMS, AllReduce, chunk_sizes
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
 from byzax.simulator.periodic import by_step, periodic_network
@@ -93,6 +95,9 @@ def all_reduce(
         inboxes=(n,),
         declared=lambda rows: f,
         rounds=lambda run: rounds_of(run, made),
+        wire=("peer",),
+        parts=lambda d: tuple(chunk_sizes(d, made.chunks).tolist()),
+        remembers=False,
     )
 
 
@@ -113,9 +118,9 @@ class Process(NamedTuple):
         server: Its model, and the state of its optimizer.
         memory: Its memory across jobs; None for none.
         chunks: `[k, c]`, the k chunks of its partial sum, filled up to one length; None where rows are gathered.
-        row: `[k, c]`, the row that it computed, and once it has contributed that one; None where it passes on what came
-            from others as it is.
-        lies: Whether it lies in all that it sends; None likewise.
+        row: `[k, c]`, the row that it computed, and once it has contributed that one; None where what it sends does not
+            depend on whether it lies.
+        lies: Whether its row was forged; None likewise.
     """
 
     server: Server
@@ -129,7 +134,10 @@ def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
     n = len(parts.world.sizes)
     core, byzantine = parts.core_of(n), np.asarray(parts.world.byzantine_rank) >= 0
     honest = np.flatnonzero(~byzantine).tolist()
-    last = len(made.exchanges)
+    last, wire = len(made.exchanges), build_pass_chunk(parts.run)
+    sending = ChunkSending(corrupts and not made.gathers, wire)
+    # the other ways of messages that are forged on the wire
+    apart = sending.corrupts or (wire is not None and parts.run.attack.wire != "encoded")
     # attackers take the model of the first honest process for that of the server, and forge one row each for all
     attackers = build_receivers(parts, [np.arange(n)])
     forgeries = attackers.forgeries(lambda receiver: before(SHOW, honest[0]))
@@ -152,10 +160,8 @@ def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
         server = core.start(world)
         d = len(server.params)
         states = attackers.start(world, d)
-        nothing = _cut(jnp.zeros(d, server.params.dtype), made.chunks)
-        # what is gathered is no sum: all that is sent is the own row
-        lies = corrupts and not made.gathers
-        own = None if made.gathers else nothing, nothing if lies else None, jnp.asarray(False) if lies else None
+        nothing = cut(jnp.zeros(d, server.params.dtype), made.chunks)
+        own = None if made.gathers else nothing, nothing if apart else None, jnp.asarray(False) if apart else None
         states |= {("worker", p): Process(server, states["worker", p], *own) for p in range(n)}
         return states | {("observer", 0): None}
 
@@ -170,7 +176,7 @@ def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
             "params": models_of(states, range(n)),
         }
 
-    work, *others, compare, show = _build_steps(core, made, n, corrupts)
+    work, *others, compare, show = _build_steps(core, made, n, corrupts, sending)
     return periodic_network(
         (work, attackers.forge, *others, compare, show),
         [
@@ -194,35 +200,40 @@ def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
 
 
 @compiled_once
-def _build_steps(core: Core, made: AllReduce, n: int, corrupts: bool) -> tuple[NodeStep, ...]:
+def _build_steps(core: Core, made: AllReduce, n: int, corrupts: bool, sending: ChunkSending) -> tuple[NodeStep, ...]:
     worker = build_worker_step(core.work, core.memory, core.batch)
 
     def work(here: World, event: NodeEvent, process: Process, messages: Sequence[Any]) -> EventResult:
         memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), process.memory, (process.server,))
         process = process._replace(memory=memory)
         if process.row is not None:
-            process = process._replace(row=_cut(row, made.chunks))
+            process = process._replace(row=cut(row, made.chunks))
         return EventResult(process, row, arrays=row)
 
     def contribute(here: World, event: NodeEvent, process: Process, messages: Sequence[Any]) -> EventResult:
         rows = stack_rows(messages)
-        if made.gathers:
+        if made.gathers and sending.wire is None:
+            # all that is sent is the own row
             return EventResult(process, rows[0], arrays=rows[0])
-        ranks = here.byzantine_rank
-        *after, message = _begin(made.chunks, rows, process.row, ranks, event.node, tables[0])
-        return EventResult(Process(*process[:2], *after), message, arrays=rows[0])
+        place = ChunkPlace(here.key, event.turn, 0, event.node)
+        chunks, row, lies, message = begin(
+            sending, made.chunks, rows[0], process.row, here.byzantine_rank, place, tables[0]
+        )
+        process = Process(*process[:2], None if made.gathers else chunks, row, lies)
+        return EventResult(process, message, arrays=rows[0])
 
-    def build_exchange(table: np.ndarray) -> Any:
+    def build_exchange(number: int, table: np.ndarray) -> Any:
         def exchange(here: World, event: NodeEvent, process: Process, messages: Sequence[Any]) -> EventResult:
             received = messages[0] if len(messages) else None
-            chunks, message = _pass_on(*process[2:], received, event.node, table)
+            place = ChunkPlace(here.key, event.turn, number, event.node)
+            chunks, message = pass_on(sending, *process[2:], received, place, table)
             return EventResult(process._replace(chunks=chunks), message)
 
         return exchange
 
     def update(here: World, event: NodeEvent, process: Process, messages: Sequence[Any]) -> EventResult:
         server, d = process.server, len(process.server.params)
-        mean = _mean_of_rows(stack_rows(messages)) if made.gathers else _mean_of_chunks(process.chunks, d, n)
+        mean = _mean_of_rows(stack_rows(messages)) if made.gathers else mean_of_chunks(process.chunks, d, n)
         params, optimizer = core.move(server.params, server.optimizer, mean)
         server = server._replace(params=params, optimizer=optimizer, step=server.step + 1)
         # partial sums are no part of a snapshot
@@ -236,78 +247,21 @@ def _build_steps(core: Core, made: AllReduce, n: int, corrupts: bool) -> tuple[N
         return EventResult(process, public_of(process))
 
     process_step = partial(NodeStep, kind="worker", node_word="process", together="batch")
-    tables = [] if made.gathers else _tables(n, made)
+    tables = build_tables(n, made)
     return (
         worker._replace(carry_out=work, node_word="process", transform=None),
         process_step(CONTRIBUTE, carry_out=contribute),
-        *(process_step(exchange_name(i), carry_out=build_exchange(each)) for i, each in enumerate(tables) if i),
+        *(process_step(exchange_name(i), carry_out=build_exchange(i, each)) for i, each in enumerate(tables) if i),
         process_step(UPDATE, carry_out=update),
         NodeStep(COMPARE, "observer", compare, together="map"),
         process_step(SHOW, carry_out=show),
     )
 
 
-def _tables(n: int, made: AllReduce) -> list[np.ndarray]:
-    """The tables of the contribution and of the end of each exchange, `[n, 4]` each.
-
-    A process receives chunk `[p, 0]` and adds it where `[p, 1]` is 1, and then sends chunk `[p, 2]` with the sum of
-    `[p, 3]` rows.
-    """
-    tables = [np.zeros((n, 4), np.int32) for _ in range(len(made.exchanges) + 1)]
-    for i, (exchange, rows) in enumerate(zip(made.exchanges, count_rows(n, made), strict=True)):
-        for each in exchange:
-            tables[i][each.sender, 2:] = each.chunk, rows[each.sender]
-            tables[i + 1][each.receiver, :2] = each.chunk, each.adds
-    return tables
-
-
-@partial(jax.jit, static_argnums=1)
-def _cut(vector: jax.Array, chunks: int) -> jax.Array:
-    """A vector in chunks `[chunks, c]`. See `chunk_sizes`: shorter ones end with a zero."""
-    short, longer = divmod(len(vector), chunks)
-    if not longer:
-        return vector.reshape(chunks, short)
-    first, others = jnp.split(vector, [longer * (short + 1)])
-    filled = jnp.pad(others.reshape(chunks - longer, short), ((0, 0), (0, 1)))
-    return jnp.concatenate([first.reshape(longer, short + 1), filled])
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _mean_of_chunks(sums: jax.Array, d: int, n: int) -> jax.Array:
-    longer = d % len(sums)
-    others = sums[longer:, : d // len(sums)]
-    # as XLA divides by a number too
-    return jnp.concatenate([sums[:longer].ravel(), others.ravel()]) * np.float32(1 / n)
-
-
 @jax.jit
 def _mean_of_rows(rows: jax.Array) -> jax.Array:
     # one after the other: the order is the same at all processes
     return reduce(jnp.add, rows) * np.float32(1 / len(rows))
-
-
-@partial(jax.jit, static_argnums=0)
-def _begin(chunks: int, rows: jax.Array, computed: Any, ranks: Any, node: Any, table: Any) -> tuple[Any, Any, Any, Any]:
-    """The partial sum of a process that contributes a row, this row, whether it lies in all, and its first message."""
-    mine, lies = _cut(rows[0], chunks), None
-    if computed is not None:
-        lies = (ranks[node] >= 0) & (mine != computed).any()
-    row = None if computed is None else mine
-    return mine, row, lies, _sent(mine, row, lies, table[node])
-
-
-@jax.jit
-def _pass_on(chunks: Any, row: Any, lies: Any, received: Any, node: Any, table: Any) -> tuple[Any, Any]:
-    """The partial sum of a process after an exchange, and the message that it sends in the next one."""
-    if received is not None:
-        into, adds = table[node, 0], table[node, 1]
-        chunks = chunks.at[into].set(jnp.where(adds, chunks[into] + received, received))
-    return chunks, _sent(chunks, row, lies, table[node])
-
-
-def _sent(chunks: Any, row: Any, lies: Any, entry: Any) -> Any:
-    _, _, chunk, count = entry
-    return chunks[chunk] if row is None else jnp.where(lies, count * row[chunk], chunks[chunk])
 
 
 @partial(jax.jit, static_argnums=2)

@@ -128,6 +128,10 @@ class Topology(NamedTuple):
             (`Network.count_pulls`); None where nobody asks.
         wire: The directions of messages that steps compress (`NodeStep.sends` and `receives`), the keys that `wire` may
             have.
+        parts: Gives of the number of parameters the numbers in the parts of a row or model, each a message of its own;
+            None where it is one message.
+        remembers: Whether the ends of messages on the wire may remember earlier ones, as each message of a node is the
+            next one to the same receivers.
     """
 
     build: BuildNetwork
@@ -142,3 +146,5 @@ class Topology(NamedTuple):
     degrees: CountNeighbours | None = None
     pulls: CountAsked | None = None
     wire: tuple[Literal["up", "down", "peer"], ...] = ()
+    parts: Callable[[int], tuple[int, ...]] | None = None
+    remembers: bool = True

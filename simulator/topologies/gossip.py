@@ -165,7 +165,7 @@ def gossip(
         explain=explain,
         rounds=rounds if waits else None,
         degrees=None if joined is None or mixing is None else neighbours_of,
-        wire=() if tracking else ("peer",),
+        wire=("peer",),
     )
 
 
@@ -309,8 +309,8 @@ def _build_steps(
     return (
         worker._replace(carry_out=work, transform=None, sends=Sending("peer", models=True), receives=None),
         NodeStep("mix", "worker", mix, "node", together="map", keeps="work"),
-        NodeStep("track", "worker", track, "node", together="map"),
-        NodeStep("gather", "worker", gather, "node", together="map"),
+        NodeStep("track", "worker", track, "node", together="map", sends=Sending("peer", second=True)),
+        NodeStep("gather", "worker", gather, "node", together="map", keeps="track"),
     )
 
 

@@ -15,10 +15,11 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import Core
 from byzax.simulator.diagnostics import Diagnostics, build_evaluate_models
-from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
+from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, Sending, States
 from byzax.simulator.graphs.base import NodeGraph, closed_neighbourhoods
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.messages import stack_rows
+from byzax.simulator.outages import check_servers
 from byzax.simulator.periodic import by_step, check_in_step, check_peers, mean_of_counted, periodic_network
 from byzax.simulator.receivers import EdgeWeights, UpdateReceiver, build_receivers, nodes_arrays, received_rows
 from byzax.simulator.replica_steps import Trainee
@@ -51,7 +52,8 @@ def pairwise(
     Each node does one job after the other. When it has done one it draws one of its neighbours; both replace their
     models by the rule's aggregate of the two, the average by AD-PSGD, and the node then takes the step of the optimizer
     by the row of its job, which it computed at the model that it had when the job began: others may have changed its
-    model since. An exchange is an update of the run, so that n of them are as much work as a round of `gossip`.
+    model since. An exchange is an update of the run, so that n of them are as much work as a round of `gossip`. One of
+    which a message is lost, or a node dead, does not take place, and its row is lost.
 
     Byzantine nodes compute and mix by the protocol; what an honest node receives of one is forged for it. Evaluations
     are as those of `gossip`.
@@ -103,13 +105,15 @@ def pairwise(
         mixing=mixing,
         explain=lambda rows: "an exchange has two models",
         rounds=lambda run: Rounds(steps, MIX, tuple(np.flatnonzero(byzantine_ranks(run) < 0).tolist()), pairs=True),
+        wire=("peer",),
     )
 
 
 def _check(run: Run, name: str, graph: NodeGraph, mixes: bool) -> None:
     """Raises ValueError for what a run cannot have without a server, or on its graph."""
     check_peers(run, name, graph, mixes)
-    check_in_step(run)
+    check_servers(run, 0)
+    check_in_step(run, may_lose=True, may_race=False)
 
 
 def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: EdgeWeights | None) -> Network:
@@ -188,9 +192,9 @@ def _build_steps(core: Core, update: UpdateReceiver, byzantine: bytes) -> tuple[
         return EventResult(server, public_state(server))
 
     return (
-        worker._replace(carry_out=work, transform=None),
-        NodeStep(SEND, "peer", send, "node", together="map"),
-        NodeStep(MIX, "peer", mix, "node", together="map"),
+        worker._replace(carry_out=work, transform=None, sends=None, receives=None),
+        NodeStep(SEND, "peer", send, "node", together="map", sends=Sending("peer", models=True)),
+        NodeStep(MIX, "peer", mix, "node", together="map", keeps=SEND),
         NodeStep(TAKE, "worker", take, "node", together="map"),
         NodeStep(SHOW, "peer", show, "node", together="map"),
     )

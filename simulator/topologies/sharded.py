@@ -17,7 +17,7 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
 from byzax.simulator.core import Core, SlicedUpdate, build_sliced_update
 from byzax.simulator.diagnostics import Diagnostics, compare_with_honest
-from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, States
+from byzax.simulator.events import EventResult, Network, NewStates, NodeEvent, NodeStep, OfEvents, Sending, States
 from byzax.simulator.jobs import build_worker_step
 from byzax.simulator.keys import Purpose, derive
 from byzax.simulator.messages import RowOf, stack_rows
@@ -41,6 +41,7 @@ from byzax.simulator.slices import (
     unflatten,
 )
 from byzax.simulator.topologies.base import NetworkParts, Topology
+from byzax.simulator.wire import part_shares
 from byzax.simulator.world import World
 
 Array = jax.Array
@@ -75,7 +76,8 @@ def sharded(n: int, f: int, *, servers: Annotated[int, Field(ge=1)] = 2) -> Topo
     with their slices of the states of optimizer and rule. A rule that takes every coordinate by itself runs slice by
     slice. Others need sums over all coordinates, n x n for distances: each server sends those of its slice to all
     others, once or several times in an update. Rules without such a form are refused (`byzax.aggregators`: `sharded`),
-    as are optimizers that need the whole model. All servers are honest; attackers know whole rows and models.
+    as are optimizers that need the whole model. All servers are honest; attackers know whole rows and models. On a wire
+    each slice is a message of its own, with a state of its own at both ends.
 
     Args:
         n: Number of workers.
@@ -98,6 +100,8 @@ def sharded(n: int, f: int, *, servers: Annotated[int, Field(ge=1)] = 2) -> Topo
         inboxes=(n,),
         declared=lambda rows: f,
         rounds=lambda run: _rounds(run, servers),
+        wire=("up", "down"),
+        parts=lambda d: tuple(np.diff(Cuts(d, servers).bounds).tolist()),
     )
 
 
@@ -149,15 +153,15 @@ def _slicing(server: int) -> str:
 def _rounds(run: Run, servers: int) -> Rounds:
     n, cuts = run.workers.total, Cuts(message_bits(run) // 32, servers)
     everyone, of_servers = tuple(range(n)), tuple(range(servers))
-    shares = tuple((np.diff(cuts.bounds) / cuts.d).tolist())
+    up, down = (part_shares(run, way) for way in ("up", "down"))
     sizes = _exchange_sizes(build_sliced_update(run.replace(seed=0), n), n, cuts)
     names = [*_exchanges(len(sizes)), UPDATE]
     steps = [RoundStep(WORK, "worker", ((),) * n, works=True)]
     # the first of them reads slices of rows, each other one the numbers of the exchange before
-    steps.append(RoundStep(names[0], "server", (everyone,) * servers, WORK, size=shares, sized_by="receiver"))
+    steps.append(RoundStep(names[0], "server", (everyone,) * servers, WORK, size=up, sized_by="receiver"))
     for read, name, size in zip(names, names[1:], sizes, strict=False):
         steps.append(RoundStep(name, "server", (of_servers,) * servers, read, size=size / cuts.d))
-    steps.append(RoundStep(PULL, "worker", (of_servers,) * n, UPDATE, size=shares))
+    steps.append(RoundStep(PULL, "worker", (of_servers,) * n, UPDATE, size=down))
     return Rounds(tuple(steps), UPDATE, of_servers)
 
 
@@ -354,8 +358,8 @@ def _build_steps(
         for k, name in enumerate(_exchanges(form.exchanges))
     ]
     return (
-        worker._replace(carry_out=work, transform=None, receives=None),
-        NodeStep(FORGE, "adversary", forge, together="map", forges=True),
+        worker._replace(carry_out=work, transform=None),
+        NodeStep(FORGE, "adversary", forge, together="map", forges=True, sends=Sending("up") if core.forge else None),
         *(NodeStep(_slicing(s), "worker", build_slicing(s), "worker", together="batch") for s in of_servers),
         *exchanges,
         NodeStep(UPDATE, "server", update, "server", together="map"),

@@ -15,6 +15,7 @@ from byzax.simulator.parts import topology
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
 from byzax.simulator.training import build_optimizer
+from byzax.simulator.validation.link_checks import check_outages
 from byzax.simulator.validation.privacy_checks import check_masks, check_privacy
 from byzax.simulator.validation.rule_rows import check_rule, nested_parts
 from byzax.simulator.validation.training_traces import check_schedule, trace_rate
@@ -73,6 +74,7 @@ def check_parts(run: Run) -> Schedule:
             raise ValueError("staleness weights are for gradients and changes: with local.send model take constant")
     with errors_of("topology", run.topology):
         structure.check(run)
+    check_outages(run)
     check_masks(run, schedule)
     check_privacy(run, schedule)
     schedule = grouped(run)

@@ -1,6 +1,7 @@
 """The fit of a wire to its run: which messages there are, who may miss one, and what its transforms give."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -10,14 +11,16 @@ from byzax.options import PartError
 from byzax.simulator.config.part import Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, errors_of
-from byzax.simulator.durations import WAYS
+from byzax.simulator.durations import WAYS, Way
 from byzax.simulator.mistakes import Impossible
-from byzax.simulator.parts import parameter_shapes, topology
+from byzax.simulator.parts import message_bits, parameter_shapes, topology
 from byzax.simulator.transforms import Shapes, Transform, WireKeys
-from byzax.simulator.transforms._chain import chained
+from byzax.simulator.transforms._chain import chained, fixed_bits
+from byzax.simulator.validation.link_checks import forged_ways
 from byzax.simulator.validation.tracing import is_array, is_tuple, key_spec, require_given, require_same_state, tracing
+from byzax.simulator.wire import part_sizes
 
-_MESSAGES = {"up": "rows of workers", "down": "models to workers", "peer": "models between nodes of one kind"}
+_MESSAGES = {"up": "rows of workers", "down": "models to workers", "peer": "messages between nodes of one kind"}
 
 
 def check_wire(run: Run) -> None:
@@ -35,6 +38,13 @@ def check_wire(run: Run) -> None:
             f"attack.wire: {run.attack.wire} says how what is forged is sent where messages are compressed, and none "
             "are: give wire, or leave attack.wire out"
         )
+    if run.attack.wire != "encoded" and not forged_ways(run) & {*given}:
+        ways = " or ".join(f"wire.{way}" for way in WAYS if way in forged_ways(run) & {*structure.wire})
+        raise Impossible(
+            f"attack.wire: {run.attack.wire} says how forged messages are sent where they are compressed, and of "
+            f"{' and '.join(f'wire.{way}' for way in given)} none is forged: leave attack.wire out"
+            + (f", or give {ways}" if ways else "")
+        )
     for way in given:
         if way not in structure.wire:
             others = " or ".join(f"wire.{each}" for each in structure.wire)
@@ -42,6 +52,11 @@ def check_wire(run: Run) -> None:
                 f"wire.{way}: {run.topology.label} sends no {_MESSAGES[way]} that could be compressed: leave it out"
                 + (f", or take {others}" if others else "")
             )
+    if given and not structure.remembers and run.sends_models:
+        raise Impossible(
+            f"wire.{given[0]}: sums of models are compressed badly, and {run.topology.name} sums rows: leave "
+            "local.send model out"
+        )
     if given and run.local is not None and run.local.control_variates:
         raise Impossible(
             f"wire.{given[0]}: control variates are read off models and rows as they are: leave wire out, or "
@@ -76,10 +91,13 @@ def trace_wire(run: Run) -> None:
         parts: tuple[Part, ...] = getattr(run.wire, way)
         if not parts:
             continue
-        builders = [(part.label, partial(_traced, f"wire.{way}[{i}]", part)) for i, part in enumerate(parts)]
+        # one that stands alone is named without its place
+        keys = [f"wire.{way}" + f"[{i}]" * (len(parts) > 1) for i in range(len(parts))]
+        builders = [(part.label, partial(_traced, key, part)) for key, part in zip(keys, parts, strict=True)]
         with errors_of(f"wire.{way}", parts[-1]):
             made = chained(builders, shapes)
             _check_arrivals(run, way, parts[0].label, made)
+            _check_parts(run, way, builders, made)
 
 
 def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
@@ -91,6 +109,10 @@ def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
             lost = f"with latency.{key} some get lost"
             raise PartError(f"both ends of {label} must know every message, and {lost}: {others}")
     rounds = topology(run).rounds
+    if receiver and rounds is not None and rounds(run).pairs:
+        raise PartError(
+            f"both ends of {label} must know every message, and in pairs each goes to one neighbour alone: {others}"
+        )
     if receiver and rounds is not None and any(step.joined is not None for step in rounds(run).steps):
         raise PartError(
             f"both ends of {label} must know every message, and in a graph that is drawn anew a node does not hear the "
@@ -101,6 +123,34 @@ def _check_arrivals(run: Run, way: str, label: str, made: Transform) -> None:
             f"{label} remembers every model that it compressed, and in a race some are of jobs that nobody uses: take "
             "clock virtual, or a compressor that remembers nothing, such as qsgd"
         )
+
+
+def _check_parts(
+    run: Run, way: Way, builders: Sequence[tuple[str, Callable[[Shapes], Transform]]], whole: Transform
+) -> None:
+    """Raises PartError where a transform cannot compress the parts of rows and models that its topology sends."""
+    sizes, d, label = part_sizes(run), message_bits(run) // 32, builders[0][0]
+    if not sizes:
+        return
+    if fixed_bits(chained(builders, ((d,),)), d) != fixed_bits(whole, d):
+        raise PartError(
+            f"{label} goes by the shapes of parameters, and {run.topology.name} cuts vectors into parts that have "
+            "none: take another compressor, such as top_k, or another topology"
+        )
+    for size in {size for size in sizes if size}:
+        made = chained(builders, ((size,),))
+        if topology(run).remembers:
+            continue
+        if jax.tree.leaves(jax.eval_shape(lambda made=made: (made.init(), made.init_receiver()))):
+            raise PartError(
+                f"{label} remembers messages of a sender, and {run.topology.name} sends sums of other rows in each: "
+                "leave what remembers out, such as error_feedback, or take topology all_gather"
+            )
+        if fixed_bits(made, size) is None:
+            raise PartError(
+                f"messages of {label} vary in size, and {run.topology.name} passes chunks on as they came: take a "
+                "compressor with messages of one size, such as top_k, or topology all_gather"
+            )
 
 
 def _traced(key: str, part: Part, shapes: Shapes) -> Transform:

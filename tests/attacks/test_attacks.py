@@ -176,6 +176,15 @@ def test_the_byzantine_rows_are_the_formula_and_the_others_are_untouched(name, o
     np.testing.assert_array_equal(got[~byzantine], rows[~byzantine])
 
 
+@pytest.mark.parametrize("epsilon", [0.1, 2.0])
+def test_empire_of_models_reverses_the_mean_of_the_honest_models(epsilon):
+    rows, byzantine = example(MASKS["scattered"])
+    params = np.linspace(-3, 5, D, dtype=np.float32)
+    got = forged("empire", rows, byzantine, changes={"params": params}, epsilon=epsilon, of="models")
+    models = params - rows[~byzantine].astype(np.float64)
+    np.testing.assert_allclose(params - got[byzantine], np.tile(-epsilon * models.mean(axis=0), (F, 1)), atol=2e-5)
+
+
 def test_every_formula_has_an_oracle():
     random_or_empty = {
         "gaussian", "uniform", "random_model", "none", "silent", "label_flip", "feature_noise", "edge_case", "claims",

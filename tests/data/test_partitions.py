@@ -58,6 +58,8 @@ CASES = [
     ("dirichlet", {"alpha": 10.0, "min_partition_size": 3}),
     ("by_label", {"labels": 2}),
     ("by_label", {"labels": 5}),
+    ("by_group", {"groups": 1}),
+    ("by_group", {"groups": 3}),
 ]
 
 
@@ -71,6 +73,7 @@ def test_parts_are_disjoint_cover_the_samples_and_depend_on_the_seed_alone(
 ):
     # fewer slots than labels: by_label then leaves labels out, which has its own test
     assume(name != "by_label" or workers * options["labels"] >= classes)
+    assume(workers >= options.get("groups", 1))
     labels = labels_of(samples, classes, seed)
     parts = parts_of(name, labels, workers, seed, **options)
     assert len(parts) == workers
@@ -315,6 +318,18 @@ def test_a_long_tail_keeps_a_power_of_gamma_of_each_label(deal):
     assert held == [5] * 4 if deal == "iid" else held[0] == 1
 
 
+@pytest.mark.parametrize(("workers", "sizes"), [(6, [3, 3]), (7, [4, 3])])
+def test_each_group_of_workers_has_its_own_labels_in_the_order_of_both(workers, sizes):
+    # not 0..4, and an odd number of them: the first group has one more
+    values = np.array([2, 3, 5, 8, 11])
+    labels = np.random.default_rng(0).permutation(np.repeat(values, 100)).astype(np.int32)
+    parts = parts_of("by_group", labels, workers)
+    expected = [[2, 3, 5]] * sizes[0] + [[8, 11]] * sizes[1]
+    assert [np.unique(labels[part]).tolist() for part in parts] == expected
+    for members, held in ((parts[: sizes[0]], 300), (parts[sizes[0] :], 200)):
+        assert {len(part) for part in members} <= {held // len(members), held // len(members) + 1}
+
+
 def test_a_tail_so_thin_that_workers_are_left_without_samples_is_refused():
     with pytest.raises(ValueError, match=r"gamma=0.01 leaves 4 of 20 training samples, too few for 5 workers"):
         parts_of("long_tail", labels_of(20, 5), 5, gamma=0.01)
@@ -366,7 +381,7 @@ def test_feature_skew_of_equal_samples_is_a_random_split_and_characters_are_refu
         parts_of("feature_skew", samples_of(labels_of(50, 5), x=np.ones((50, 3), np.int32)), 5)
 
 
-@pytest.mark.parametrize("name", ["dirichlet", "by_label", "long_tail"])
+@pytest.mark.parametrize("name", ["dirichlet", "by_label", "by_group", "long_tail"])
 def test_partitions_by_label_refuse_values_and_name_some_that_take_them(name):
     with pytest.raises(ValueError, match=f"{name} deals by label, and this data has values .* take iid"):
         parts_of(name, np.linspace(0, 1, 60, dtype=np.float32), 3)
@@ -416,6 +431,9 @@ REFUSED = [
     ("by_label", {}, 3, 4, "3 training samples are too few for 4 workers"),
     ("by_label", {"labels": 4}, 30, 4, "cannot give 4 labels to each worker: the data has 3"),
     ("by_label", {"labels": 3}, 6, 5, "2 samples for 5 workers"),
+    ("by_group", {}, 9, 1, "groups is at most 1 with workers=1 and labels=3, got 2"),
+    ("by_group", {"groups": 4}, 30, 6, "groups is at most 3 with workers=6 and labels=3, got 4"),
+    ("by_group", {}, 8, 8, "workers 4 to 7 are a group of 4, whose labels have 2 samples: take fewer workers"),
     ("iid", {}, 3, 0, "workers >= 1"),
 ]
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import byzax
+from byzax.experiments import topologies
 from byzax.simulator import executors
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
@@ -47,6 +49,21 @@ def edges(tmp_path):
 def checkpoints(study, *given, **saving):
     with executors.session(study.executor) as execute:
         return list(execute(study.task, *given, **saving))
+
+
+def test_byzantine_rows_of_each_server_are_held_against_the_f_of_its_rule(edges, tmp_path):
+    path = tmp_path / "edges.yaml"
+    # workers 0 and 1 are both at the first edge server, whose rule is told one
+    path.write_text(yaml.safe_dump(edges().given()))
+    structure = topologies.read(path, [])
+    (wrong,) = [each for each in topologies.conditions(structure) if not each.met]
+    assert wrong.receivers == "edge 0"
+    assert wrong[1:3] == ("rows of 4 workers, 2 Byzantine", "at most f = 1 Byzantine workers: 2")
+    apart = edges(workers={"total": N, "byzantine": {"count": 2, "which": "random", "seed": 1}})
+    path.write_text(yaml.safe_dump(apart.given()))
+    structure = topologies.read(path, [])
+    groups = {node[1] // 4 for node in structure.byzantine}
+    assert all(each.met for each in topologies.conditions(structure)) == (len(groups) == 2)
 
 
 def trimmed_mean(rows, f):

@@ -4,16 +4,17 @@ import jax
 import numpy as np
 import pytest
 
+import byzax
 from byzax import attacks
 from byzax.attacks import Answer, View
 from byzax.experiments.attack_notes import attack_notes
-from byzax.experiments.notes import link_notes
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import expand
 from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import notes_on_floors, with_floors
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.validation import validate
+from byzax.simulator.validation.link_checks import link_notes
 from tests.nightly import by_night
 from tests.simulator.conftest import small
 
@@ -158,9 +159,15 @@ def test_the_note_about_a_trigger_that_does_not_show_is_of_the_images_as_they_ar
 
 def test_delays_of_links_that_change_nothing_are_noted():
     latency = {"name": "constant", "peer": {"delay": 1.0}}
-    (line,) = link_notes(small(latency=latency))
+    (line,) = link_notes(small(latency=latency).task.run)
     assert line.startswith("latency.peer: with topology parameter_server no message takes its time from it")
     pairs = {"topology": "pairwise", "rule": "average", "attack": "none", "workers": {"total": 4, "byzantine": 0}}
-    assert [*link_notes(small(latency=latency, **pairs))] == []
-    (line,) = link_notes(small(latency={"name": "constant", "up": {"delay": 1.0}}, **pairs))
+    assert [*link_notes(small(latency=latency, **pairs).task.run)] == []
+    (line,) = link_notes(small(latency={"name": "constant", "up": {"delay": 1.0}}, **pairs).task.run)
     assert line.startswith("latency.up: ")
+    # and in Python by a warning, once for all combinations
+    with pytest.warns(UserWarning, match=r"^latency.peer: with topology parameter_server") as caught:
+        byzax.validate(small(latency=latency, grid={"rule": ["average", "median"]}))
+    assert len(caught) == 1
+    with pytest.warns(UserWarning, match=r"^latency.peer: with topology parameter_server"):
+        byzax.simulate(small(latency=latency).run)

@@ -88,7 +88,7 @@ def settings(kind, function):
         case "mixing":
             return {"topology": {"name": "gossip", "mixing": function}, "rule": "average"}, "topology.mixing"
         case "transform":
-            return {"wire": {"up": [function]}}, "wire.up[0]"
+            return {"wire": {"up": [function]}}, "wire.up"
         case "partition":
             return {"data": {**SMALL["data"], "partition": function}}, "data.partition"
         case "augmentation":

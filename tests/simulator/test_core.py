@@ -199,8 +199,8 @@ def test_evaluation_is_the_mean_over_all_samples_however_many_there_are(samples)
     right = logits.argmax(1) == np.asarray(here.y)
     train, test, own = np.asarray(here.train), np.asarray(here.test), np.asarray(here.validation)
     expected = [losses[train].mean(), right[train].mean(), losses[test].mean(), right[test].mean(), np.nan]
-    # one model has neither a worst one nor a distance from others
-    expected += [losses[own].mean(), right[own].mean(), np.nan, np.nan]
+    # one model has neither a worst one nor a mean of several nor a distance from others
+    expected += [losses[own].mean(), right[own].mean(), np.nan, np.nan, np.nan]
     np.testing.assert_allclose(np.array(core.evaluate(here, server.params)), expected, rtol=1e-5)
 
 

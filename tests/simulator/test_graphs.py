@@ -82,6 +82,20 @@ def test_a_malicious_ring_has_two_byzantine_leaves_at_each_honest_node_and_may_h
     assert all(len(found[leaf]) == 1 for leaf in range(f))
 
 
+@pytest.mark.parametrize(("n", "own", "edge"), [(15, 5 / 9, 1 / 9), (16, 6 / 11, 1 / 11)])
+def test_a_lazy_malicious_ring_has_the_weights_that_the_authors_code_prints(n, own, edge):
+    made = graphs.build("malicious_ring", n, lazy=True)
+    plain = graphs.build("malicious_ring", n)
+    assert made.edges == plain.edges
+    first = n - 5
+    weights, metropolis = (edge_weights(each, closed_neighbourhoods(n, each.edges)) for each in (made, plain))
+    assert weights[first, first] == pytest.approx(own)
+    assert weights[first, first + 1] == pytest.approx(edge)
+    # (W + c I) / (1 + c), of which c follows from any entry
+    c = metropolis[first, first + 1] / edge - 1
+    np.testing.assert_allclose(weights, (metropolis + c * np.eye(n)) / (1 + c), rtol=1e-12)
+
+
 def test_random_graphs_have_the_degrees_they_promise_and_are_the_same_for_a_seed():
     assert degrees("random_regular", 20, degree=3) == [3] * 20
     # m nodes without edges, then m edges for each of the others

@@ -315,6 +315,56 @@ def test_what_cannot_be_is_refused_in_one_line(changes, words):
     assert "\n" not in str(caught.value)
 
 
+SERVERS = [["server 0"], ["server 1"], ["server 2"]]
+GOSSIP = {"name": "gossip", "graph": "ring", "quorum": 2}
+
+
+@pytest.mark.parametrize(
+    ("groups", "topology", "links"),
+    [
+        ([[0], [2]], GOSSIP, False),
+        ([[0], [2], [1]], GOSSIP, True),
+        ([[0, 1], [2]], "pairwise", True),
+        ([[1], [3]], "pairwise", False),
+        ([[0], [2]], {"name": "gossip", "graph": {"name": "erdos_renyi", "p": 0.5}, "redraw_every": 1}, True),
+        ([[0], [1]], "parameter_server", False),
+        ([[0, 1], [2, "server 0"]], "parameter_server", True),
+        ([[0], [1, 2]], {"name": "guanyu", "servers": 3, "byzantine_servers": 0}, False),
+        ([["server 1"], ["server 0"]], {"name": "guanyu", "servers": 3, "byzantine_servers": 0}, True),
+    ],
+    ids=str,
+)
+def test_an_outage_between_nodes_that_have_no_link_is_refused(groups, topology, links):
+    latency = {"name": "constant", "outages": [CUT | {"between": groups}]}
+    study = parse_as(Study, SCENARIO | {"latency": latency, "topology": topology})
+    if links:
+        byzax.validate(study)
+        return
+    said = rf"^latency.outages\[0\].between: \w+ has no link between worker {groups[0][0]} and worker {groups[1][0]}, "
+    with pytest.raises(ScenarioError, match=said):
+        byzax.validate(study)
+
+
+@pytest.mark.parametrize(
+    ("topology", "latency", "key"),
+    [
+        ({"quorum_workers": 4}, {"crashes": [{"worker": 1, "at": 0.0}]}, "topology.quorum_workers"),
+        (
+            {"quorum_servers": 3, "quorum_workers": 3},
+            {"crashes": [{"server": 1, "at": 0.0}]},
+            "topology.quorum_servers",
+        ),
+        ({"quorum_servers": 3}, {"crashes": [{"worker": 1, "at": 0.0}]}, "latency.crashes"),
+        ({}, {"outages": [{"from": 0.0, "until": 1e6, "between": SERVERS}]}, "latency.outages"),
+    ],
+)
+def test_a_run_that_never_makes_an_update_names_the_key_that_was_written(topology, latency, key):
+    guanyu = {"name": "guanyu", "servers": 3, "byzantine_servers": 0, **topology}
+    study = SCENARIO | {"topology": guanyu, "latency": {"name": "constant", **latency}}
+    with pytest.raises(ScenarioError, match=rf"^{key}: update 1 never happens"):
+        byzax.validate(parse_as(Study, study))
+
+
 def test_a_race_refuses_links_that_fail():
     study = SCENARIO | {"latency": {"name": "constant", "outages": [CUT]}, "executor": "ray", "clock": "wall"}
     with pytest.raises(ScenarioError, match="links fail in virtual time alone: take clock virtual"):

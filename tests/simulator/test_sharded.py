@@ -176,7 +176,7 @@ def test_a_round_takes_its_delays_and_its_bits():
         ({"regularisation": {"max_norm": 1.0}}, "leave regularisation.max_norm out"),
         ({"topology": {"name": "sharded", "servers": 19}}, "servers is 19, and the model has 18 parameters"),
         ({"privacy": {"level": "server", "clip": 1.0, "noise": 0.5}}, "take privacy.level worker or sample"),
-        ({"wire": {"up": ["float16"]}}, "wire.up"),
+        ({"wire": {"up": {"name": "powersgd", "rank": 1}}}, "wire.up: powersgd goes by the shapes"),
         ({"schedule": "asynchronous"}, "take schedule synchronous with quorum all"),
         ({"weights": "samples"}, "leave weights out"),
         ({"latency": {"name": "constant", "loss": 0.1}}, "leave latency.loss"),

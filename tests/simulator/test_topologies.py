@@ -14,7 +14,7 @@ from byzax.simulator.context import build_context
 from byzax.simulator.graphs.base import closed_neighbourhoods, edge_weights
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import Server, take_aggregate
-from byzax.simulator.world import World
+from byzax.simulator.world import World, world
 from tests.nightly import by_night
 
 N, F = 7, 1
@@ -205,12 +205,31 @@ def test_a_mixing_of_ones_own_is_a_function_in_a_file(tmp_path):
         np.testing.assert_allclose(last.params[i], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_empire_of_models_sends_each_receiver_the_reversed_mean_model_of_itself_and_its_honest_neighbours():
+    *_, last = rounds(attack={"name": "empire", "epsilon": 0.5, "of": "models"}, topology=gossip())
+    lied = 0
+    for receiver in range(F, N):
+        inbox = INBOXES[receiver]
+        honest = [j for j in inbox if j >= F]
+        for liar in (j for j in inbox if j < F):
+            expected = -0.5 * last.rows[honest].astype(np.float64).mean(axis=0)
+            np.testing.assert_allclose(last.forged[receiver, liar], expected, rtol=1e-4, atol=1e-5)
+            lied += 1
+    assert lied
+
+
 def test_evaluations_are_means_over_honest_nodes_with_the_worst_and_their_distance():
     changes: dict[str, Any] = {"attack": "sign_flip", "topology": gossip()}
     result = byzax.run(**{**SMALL, **changes, "evaluate_every": 1}, quiet=True)
     models = rounds(**changes)[-1].params[F:]
-    accuracy, worst, distances = result.metrics[["test_accuracy", "worst_accuracy", "consensus_distance"]].to_numpy().T
+    measured = ["test_accuracy", "worst_accuracy", "consensus_distance", "mean_model_accuracy"]
+    accuracy, worst, distances, of_mean = result.metrics[measured].to_numpy().T
     mean = models.mean(axis=0)
+    # softmax regression by hand
+    here = world(byzax.Run(**{**SMALL, **changes}))
+    x, y = np.asarray(here.x, np.float64)[here.test], np.asarray(here.y)[here.test]
+    logits = x @ mean[3:].reshape(4, 3) + mean[:3]
+    assert of_mean[-1] == pytest.approx((logits.argmax(axis=1) == y).mean())
     distance = np.sqrt(np.square(models - mean).sum(axis=1).mean())
     np.testing.assert_allclose(distances[-1], distance, rtol=1e-4)
     (params,) = result.params.values()
@@ -223,7 +242,8 @@ def test_evaluations_are_means_over_honest_nodes_with_the_worst_and_their_distan
 
 def test_with_a_server_there_is_no_worst_node_and_no_distance():
     result = byzax.run(**SMALL, quiet=True)
-    assert np.isnan(result.metrics[["worst_accuracy", "consensus_distance"]].to_numpy()).all()
+    measured = ["worst_accuracy", "mean_model_accuracy", "consensus_distance"]
+    assert np.isnan(result.metrics[measured].to_numpy()).all()
 
 
 REFUSED = [
