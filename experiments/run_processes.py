@@ -16,6 +16,7 @@ import jax
 
 from byzax.experiments import run_files
 from byzax.experiments.entries import Entry
+from byzax.experiments.locking import tell_jobs
 from byzax.experiments.progress import Report
 from byzax.experiments.run_groups import RunGroup
 from byzax.experiments.writing import WriteError
@@ -143,6 +144,9 @@ def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Seque
     workers: dict[Connection, Worker] = {}
     complete = True
     report.starting(f"{groups[0].scenario.executor.name} in {jobs} processes")
+    folders = {group.folder for group in groups}
+    for folder in folders:
+        tell_jobs(folder, jobs)
 
     def take(connection: Connection, worker: Worker, message: tuple[str, Any]) -> None:
         nonlocal complete
@@ -193,6 +197,8 @@ def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Seque
             look()
     finally:
         _end(workers, take)
+        for folder in folders:
+            tell_jobs(folder, 1)
 
 
 def _build_next(groups: Sequence[RunGroup]) -> Callable[[RunGroup | None], RunGroup | None]:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 import byzax as package
-from byzax.experiments import run_groups, run_processes
+from byzax.experiments import locking, run_groups, run_processes
 from byzax.experiments.study import load
 from byzax.simulator.config.grid import expand
 from byzax.simulator.executors import room
@@ -48,7 +48,7 @@ def write_own(folder, flag, number="SIGKILL", top=""):
 
 
 def files_of_runs(out):
-    """What the runs wrote that does not depend on the clock."""
+    """The files of the runs, without what depends on the clock."""
     return {name: each for name, each in content(out).items() if name.startswith("runs/")}
 
 
@@ -112,6 +112,8 @@ def test_a_signal_ends_all_processes_and_the_same_command_goes_on(tmp_path, numb
         runs = [*tmp_path.glob("out/runs/[!.]*")]
     others = psutil.Process(begun.pid).children(recursive=True)
     assert len(others) >= 2
+    holder = locking.holder(tmp_path / "out")
+    assert (holder.process, holder.jobs) == (begun.pid, 2)
     if number == signal.SIGINT:
         # as a terminal does
         os.killpg(begun.pid, number)
