@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from byzax.aggregators.base import NEVER, AggregateAlive, Aggregator, Array, Info, require, stateless
+from byzax.aggregators.kernels import columns
 from byzax.aggregators.kernels.columns import mean_of_ranks, reduce_sorted_columns
 from byzax.options import OptionError, checked
 
@@ -60,7 +61,7 @@ def trimmed_mean(n: int, f: int, *, trim: Annotated[int, Field(ge=0)] | None = N
         return 2 * trim + 1 if f <= trim else NEVER
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        return reduce_sorted_columns(rows, lambda ascending: mean_of_ranks(ascending, dropped, n - dropped)), Info()
+        return columns.trimmed_mean(rows, dropped, n - dropped), Info()
 
     def among(rows: Array) -> AggregateAlive:
         def aggregate_alive(alive: Array) -> Array:

@@ -10,16 +10,18 @@ from jax import lax
 
 from byzax.aggregators.kernels.blocks import Part, map_blocks
 from byzax.aggregators.kernels.means import power_of_two_share
+from byzax.aggregators.kernels.selection import mean_between_ranks, select_ranks
 
 Array = jax.Array
 Median = Literal["lower", "mid", "upper"]  # of an even number of values
 
 UNROLLED = 96  # up to this many rows the network is written out: compile time grows as n log²n (0.4 s at 64 rows)
+SELECTED = 4  # up to so many order statistics of more rows are found one by one, which is faster than sorting
 BLOCK = 512  # columns at a time for more rows: every stage of the staged network passes over a block in the cache
 
 
 def order_statistics(rows: Array, wanted: Iterable[int]) -> list[Array]:
-    """Some order statistics of each column. Cost: O(n log²n d).
+    """Some order statistics of each column. Cost: O(n log²n d), of few of them for many rows O(n d).
 
     Args:
         rows: `[n, d]`; NaN counts as +inf.
@@ -28,10 +30,12 @@ def order_statistics(rows: Array, wanted: Iterable[int]) -> list[Array]:
     Returns:
         One `[d]` for each rank.
     """
-    n, wanted = rows.shape[0], list(wanted)
-    if n > UNROLLED:
-        return list(_blockwise(rows, lambda ascending: jnp.stack([ascending[rank] for rank in wanted])))
-    return _written_out(rows, tuple(wanted))
+    n, wanted = rows.shape[0], tuple(wanted)
+    if n <= UNROLLED:
+        return _written_out(rows, wanted)
+    if len(wanted) <= SELECTED:
+        return list(select_ranks(rows, wanted))
+    return list(_blockwise(rows, lambda ascending: jnp.stack([ascending[rank] for rank in wanted])))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -122,6 +126,24 @@ def mean_of_ranks(ascending: list[Array] | Array, low: Array | int, high: Array 
         return _mean([jnp.where(keep, value, 0) for keep, value in zip(kept, ascending, strict=True)], high - low)
     ranks = jnp.arange(n)[:, None]
     return _mean(jnp.where((ranks >= low) & (ranks < high), ascending, 0), high - low)
+
+
+def trimmed_mean(rows: Array, low: int, high: int) -> Array:
+    """The mean of the values of each column with ranks from `low` up to `high`.
+
+    Cost: O(n log²n d), for many rows O(n d).
+
+    Args:
+        rows: `[n, d]`; NaN counts as +inf.
+        low: First rank.
+        high: Rank after the last.
+
+    Returns:
+        `[d]`.
+    """
+    if len(rows) > UNROLLED:
+        return mean_between_ranks(rows, low, high)
+    return mean_of_ranks(order_statistics(rows, range(len(rows))), low, high)
 
 
 def mean_of_closest(

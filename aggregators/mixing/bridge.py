@@ -5,12 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from byzax.aggregators.base import Aggregator, Array, Info, require
-from byzax.aggregators.kernels.columns import (
-    mean_of_ranks,
-    median_of_sorted,
-    order_statistics,
-    reduce_sorted_columns,
-)
+from byzax.aggregators.kernels.columns import median_of_sorted, order_statistics, trimmed_mean
 from byzax.aggregators.mixing.base import Models, mixing_without_state
 from byzax.options import checked
 
@@ -51,7 +46,7 @@ def bridge(n: int, f: int, *, screening: Literal["trimmed_mean", "median"] = "tr
         # the own row last, out of the way of those that are screened
         others = models.rows[jnp.argsort(models.around.own)][:-1]
         count = n - 1 - 2 * f
-        kept = reduce_sorted_columns(others, lambda ascending: mean_of_ranks(ascending, f, f + count))
+        kept = trimmed_mean(others, f, f + count)
         return models.own + (kept - models.own) * (count / (count + 1)), Info()
 
     return mixing_without_state("bridge", n, mix, least_rows=least_rows)
