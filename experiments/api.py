@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from byzax.experiments import progress, report, resuming, running, study
+from byzax.experiments import progress, report, resuming, run_groups, run_processes, running, study
 from byzax.experiments.gathering import has_result
 from byzax.experiments.notes import notes
 from byzax.experiments.records import METRICS
@@ -41,6 +41,7 @@ def run(
     retry_failed: bool = False,
     quiet: bool = False,
     ray_address: str | None = None,
+    jobs: int | None = None,
     **settings: Any,
 ) -> Result:
     """Runs a study: every combination of its grid, every repeat.
@@ -56,6 +57,8 @@ def run(
         retry_failed: Whether runs in `out` that failed are run again.
         quiet: Whether neither progress nor notes are shown.
         ray_address: A Ray cluster to join, for `executor="ray"`.
+        jobs: Processes that execute runs side by side, with executor loop or vectorised on CPUs; None for one for each
+            core where that is worth it. The numbers are the same.
         settings: Keys of a scenario and their values, which stand over those of `scenario`. Where a name can stand, so
             can a function; dotted keys can be given as `**{"rule.m": 5}`. A key that the grid of `scenario` varies is
             varied no more, as with `--set`; a `grid` that is given here varies the other keys that are.
@@ -76,13 +79,15 @@ def run(
     """
     place = None if out is None else path_of("out", out)
     expansion = described(scenario, settings)
-    expansion = check(validate_quickly(expansion)) or expansion
+    expansion = validate_quickly(expansion)
+    run_processes.check([cell.study for cell in expansion.cells], jobs)
+    expansion = check(expansion) or expansion
     if place is not None:
-        return _run(expansion, place, overwrite, retry_failed, quiet, ray_address)
+        return _run(expansion, place, overwrite, retry_failed, quiet, ray_address, jobs)
     made = TemporaryFolder(Path(tempfile.mkdtemp(prefix="byzax-")))
     try:
         # there already, and empty
-        return replace(_run(expansion, made.folder, overwrite, retry_failed, quiet, ray_address), _temporary=made)
+        return replace(_run(expansion, made.folder, overwrite, retry_failed, quiet, ray_address, jobs), _temporary=made)
     except BaseException:
         # the error holds this frame, and with it the object
         shutil.rmtree(made.folder, ignore_errors=True)
@@ -90,11 +95,17 @@ def run(
 
 
 def _run(
-    expansion: Expansion, folder: Path, overwrite: bool, retry_failed: bool, quiet: bool, ray_address: str | None
+    expansion: Expansion,
+    folder: Path,
+    overwrite: bool,
+    retry_failed: bool,
+    quiet: bool,
+    ray_address: str | None,
+    jobs: int | None,
 ) -> Result:
     inputs = [Path(expansion.source)] if expansion.source else []
     with resuming.opened([folder], [expansion], inputs, overwrite, retry_failed) as (standing,):
-        todo = running.group_runs(expansion, folder, standing)
+        todo = run_groups.group_runs(expansion, folder, standing)
         runs, steps = sum(len(job.runs) for job in todo), sum(job.scenario.steps * len(job.runs) for job in todo)
         if not quiet:
             said = [*skipped_lines(skipped_combinations(expansion)), *notes(expansion)]
@@ -103,7 +114,7 @@ def _run(
         if todo:
             report_of = progress.report(Console(stderr=True), runs, steps, None, quiet)
             with interrupts.raise_on_signals(), report_of as shown:
-                running.execute_groups(todo, ray_address, shown)
+                running.execute_groups(todo, ray_address, shown, jobs=jobs)
         result = load(folder)
     failed = result.runs.loc[~has_result(result.runs)]
     if len(failed):

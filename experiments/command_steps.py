@@ -91,12 +91,13 @@ def output_folders(files: Sequence[Path], names: Sequence[str], out: str | None,
     return folders
 
 
-def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
+def check_studies(studies: list[Any], ray_address: str | None, jobs: int | None = None) -> list[Any]:
     """Checks studies and prints notes about them.
 
     Args:
         studies: The studies.
         ray_address: Address of a Ray cluster; None for none.
+        jobs: Number of processes that was asked for; None where it was not.
 
     Returns:
         The studies without skipped combinations.
@@ -108,6 +109,7 @@ def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
 
     from byzax.experiments.notes import notes
     from byzax.experiments.progress import can_animate
+    from byzax.experiments.run_processes import check as check_jobs
     from byzax.experiments.study_files import skipped_combinations, skipped_lines
     from byzax.experiments.versions import versions
     from byzax.simulator.validation import validate, validate_quickly
@@ -122,6 +124,7 @@ def check_studies(studies: list[Any], ray_address: str | None) -> list[Any]:
         studies = [validate_quickly(each) for each in studies]
         _start(studies)
         versions()
+        check_jobs([cell.study for each in studies for cell in each.cells], jobs)
         if ray_address:
             _reach(ray_address)
         elif "ray" in executors:
@@ -217,6 +220,7 @@ def perform(
     quiet: bool,
     measure: str | None = None,
     hidden: Sequence[str] = (),
+    jobs: int | None = None,
 ) -> int:
     """Runs studies, each in its folder with the runs that are there.
 
@@ -226,17 +230,18 @@ def perform(
         quiet: Whether no progress is shown.
         measure: The score in the progress; None for the test accuracy or loss.
         hidden: Fields of the evaluations that are not written.
+        jobs: Number of processes side by side; None for one for each core where that is worth it.
 
     Returns:
         The exit code.
     """
     from rich.console import Console
 
-    from byzax.experiments import progress, running
+    from byzax.experiments import progress, run_groups, running
     from byzax.experiments.writing import WriteError
     from byzax.simulator.executors import SessionLost
 
-    groups = [group for each in studies for group in running.group_runs(*each)]
+    groups = [group for each in studies for group in run_groups.group_runs(*each)]
     failed = any(standing.failed for _, _, standing in studies)
     if not groups:
         return int(failed)
@@ -244,7 +249,7 @@ def perform(
     updates = sum(group.scenario.steps * len(group.runs) for group in groups)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.execute_groups(groups, ray_address, report, hidden) and not failed else 1
+            return 0 if running.execute_groups(groups, ray_address, report, hidden, jobs) and not failed else 1
     except KeyboardInterrupt as end:
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)

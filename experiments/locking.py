@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -23,11 +23,13 @@ class Holder(NamedTuple):
         process: Its number.
         host: The machine.
         since: The local time at which it began.
+        jobs: Number of runs that are executed side by side.
     """
 
     process: int
     host: str
     since: str
+    jobs: int = 1
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}, since {self.since}"
@@ -55,9 +57,23 @@ def locked(folders: Sequence[Path]) -> Iterator[None]:
             except OSError as error:
                 raise ScenarioError(f"{folder}: cannot be locked ({error.strerror or error})") from None
             now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-            write_json(folder / HOLDER, {"process": os.getpid(), "host": socket.gethostname(), "since": now})
+            write_json(folder / HOLDER, Holder(os.getpid(), socket.gethostname(), now)._asdict())
             stack.callback((folder / HOLDER).unlink, missing_ok=True)
         yield
+
+
+def tell_jobs(folder: Path, jobs: int) -> None:
+    """Tells who asks how many runs are executed side by side.
+
+    Args:
+        folder: A folder whose lock this process holds.
+        jobs: Their number.
+    """
+    before = holder(folder)
+    if before is not None:
+        # what is only told need not be there, such as on a full disk
+        with suppress(OSError):
+            write_json(folder / HOLDER, before._replace(jobs=jobs)._asdict())
 
 
 def holder(folder: Path) -> Holder | None:

@@ -28,7 +28,7 @@ class Report(NamedTuple):
 
     Attributes:
         starting: An executor of this name starts.
-        begin: These runs begin together, with so many updates each.
+        begin: These runs begin together, with so many updates each; others may be under way.
         advance: A run has a new evaluation.
         done: A run ended.
         failed: A run failed, with the reason.
@@ -122,16 +122,17 @@ def forecast(steps: int) -> Forecast:
         The forecast.
     """
     began, left, finished = time.monotonic(), steps, 0
-    reached: dict[str, int] = {}
+    # two studies may have runs of one name
+    reached: dict[int, int] = {}
 
     def advance(run: Entry, step: int) -> None:
         nonlocal left, finished
-        new, reached[run.slug] = step - reached.get(run.slug, 0), step
+        new, reached[id(run)] = step - reached.get(id(run), 0), step
         left, finished = left - new, finished + new
 
     def end(run: Entry) -> None:
         nonlocal left
-        left -= run.scenario.steps - reached.pop(run.slug, 0)
+        left -= run.scenario.steps - reached.pop(id(run), 0)
 
     def text() -> str:
         spent = time.monotonic() - began
@@ -179,39 +180,45 @@ def _bars(console: Console, runs: int, steps: int, measure: str | None) -> Itera
     progress = Progress(*columns, console=console, speed_estimate_period=300, transient=True)
     whole = progress.add_task("all runs", total=steps, note=_count(0, 0, runs))
     present = progress.add_task("", total=None, note="")
-    before: dict[Entry | str, int] = {}
+    # the updates of each run under way, and all that it shall have
+    before: dict[int, tuple[int, int]] = {}
+    ended: set[int] = set()
     completed, lost = 0, 0
 
     def starting(executor: str) -> None:
         progress.update(present, description=f"starting {executor}", note="", total=None)
 
     def begin(some: Iterable[Entry], steps: int) -> None:
-        before.clear()
-        some = list(some)
-        for run in some:
-            before[run.slug] = 0
+        for run in ended:
+            before.pop(run, None)
+        ended.clear()
+        others, some = len(before), list(some)
+        before.update({id(run): (0, steps) for run in some})
         label = run_name(some[0]) + (f" to {some[-1].scenario.seed}" if len(some) > 1 else "")
+        label += f" (and {others} more)" if others else ""
         # the bar pulses until the first updates are done: the functions are being compiled
         progress.reset(present, description=label, total=None, note="compiling")
 
     def advance(run: Entry, checkpoint: Checkpoint) -> None:
-        new, before[run.slug] = checkpoint.step - before[run.slug], checkpoint.step
+        new, before[id(run)] = checkpoint.step - before[id(run)][0], (checkpoint.step, run.scenario.steps)
         progress.update(whole, advance=new)
         if checkpoint.step:
-            total = run.scenario.steps * len(before)
+            made, total = map(sum, zip(*before.values(), strict=True))
             note = score_text(checkpoint.evaluation, measure).removeprefix("test ")
-            progress.update(present, completed=sum(before.values()), total=total, note=note)
+            progress.update(present, completed=made, total=total, note=note)
 
     def done(run: Entry, checkpoint: Checkpoint) -> None:
         nonlocal completed
         completed += 1
+        ended.add(id(run))
         # updates that an early end left out count as made
         progress.update(whole, note=_count(completed, lost, runs), advance=run.scenario.steps - checkpoint.step)
 
     def failed(run: Entry, reason: str) -> None:
         nonlocal lost
         lost += 1
-        rest = run.scenario.steps - before.get(run.slug, 0)
+        ended.add(id(run))
+        rest = run.scenario.steps - before.get(id(run), (0, 0))[0]
         progress.update(whole, note=_count(completed, lost, runs), advance=rest)
         progress.console.print(f"[red]failed[/red] {escape(f'{run_name(run)}: {reason}')}", highlight=False)
 

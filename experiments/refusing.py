@@ -21,6 +21,16 @@ OVERWRITE = Annotated[
 RETRY_FAILED = Annotated[bool, typer.Option("--retry-failed", help="Run those again that failed before.")]
 EXECUTOR = Annotated[str | None, typer.Option("--executor", metavar="NAME", help="loop, vectorised or ray.")]
 RAY_ADDRESS = Annotated[str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")]
+JOBS = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="Processes that execute runs side by side, with loop or vectorised on CPUs; by default one for each core "
+        "where that is worth it. The numbers are the same.",
+    ),
+]
 QUIET = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print no progress: only the results, notes, failures and mistakes.")
 ]

@@ -50,6 +50,7 @@ def begin(folder: Path, run: Entry) -> None:
         _clear(here, keep_folder=True)
         (here / "scenario.yaml").write_text(dump(described(run)))
         (here / "versions.json").write_text(about)
+        # not waited for: what a power cut leaves of a run that has just begun begins again
         _write_table(here / "metrics.csv", [METRICS])
         _write_table(here / "updates.csv", [("step", *Diagnostics._fields)])
         if run.scenario.record.weights:
@@ -110,7 +111,7 @@ def _cut(path: Path, last: int) -> None:
     with path.open(newline="") as file:
         heading, *rows = csv.reader(file)
     kept = [row for row in rows if len(row) == len(heading) and int(row[0]) <= last]
-    _write_table(path, [heading, *kept])
+    write_text(path, _table_text([heading, *kept]))
 
 
 def save_snapshot(folder: Path, run: Entry, snapshot: Snapshot) -> None:
@@ -302,6 +303,10 @@ def _summary(run: Entry, status: str, reason: str | None) -> dict[str, Any]:
 
 
 def _write_table(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    path.write_bytes(_table_text(rows).encode())
+
+
+def _table_text(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()

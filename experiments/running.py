@@ -5,71 +5,27 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
-from byzax.experiments import run_files
-from byzax.experiments.entries import Entry, entries_of
+from byzax.experiments import run_files, run_processes
+from byzax.experiments.entries import Entry
 from byzax.experiments.names import one_line
 from byzax.experiments.progress import Report
-from byzax.experiments.resuming import NEW, Standing
+from byzax.experiments.run_groups import RunGroup
 from byzax.experiments.writing import WriteError
 from byzax.simulator import interrupts
-from byzax.simulator.config.grid import Expansion
-from byzax.simulator.config.study import Study
-from byzax.simulator.executors import Checkpoint, Execute, Saving, SessionLost, Snapshot, session
+from byzax.simulator.executors import Checkpoint, Execute, Saving, SessionLost, session
 
 
-class RunGroup(NamedTuple):
-    """Runs that are executed together.
-
-    Attributes:
-        folder: The folder of their study.
-        scenario: Their cell of the grid.
-        runs: The runs by seed.
-        snapshots: The snapshots of those that go on, by seed.
-    """
-
-    folder: Path
-    scenario: Study
-    runs: dict[int, Entry]
-    snapshots: dict[int, Snapshot]
-
-
-def group_runs(expansion: Expansion, folder: Path, standing: Standing = NEW) -> list[RunGroup]:
-    """Groups the runs of a study: all seeds of a cell where the executor advances them together, else each run alone.
-
-    Args:
-        expansion: The study.
-        folder: Its folder.
-        standing: The runs of it that are there.
-
-    Returns:
-        The groups, in order, without the runs that are there. A run in a group of its own can fail without the others.
-    """
-    groups = []
-    runs = iter(entries_of(expansion))
-    for cell in expansion.cells:
-        by_seed = {seed: next(runs) for seed in cell.study.seeds}
-        left = {seed: run for seed, run in by_seed.items() if run.slug not in standing.kept}
-        held = {seed: standing.snapshots[run.slug] for seed, run in left.items() if run.slug in standing.snapshots}
-        # on CPU it takes one seed after the other
-        if cell.study.executor.name == "vectorised" and jax.default_backend() != "cpu":
-            if len({held[seed].state.step if seed in held else 0 for seed in left}) > 1:
-                # seeds that advance together begin together
-                held = {}
-            groups += [RunGroup(folder, cell.study, left, held)] if left else []
-        else:
-            groups += [
-                RunGroup(folder, run.scenario, {seed: run}, {seed: held[seed]} if seed in held else {})
-                for seed, run in left.items()
-            ]
-    return groups
-
-
-def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report, hidden: Sequence[str] = ()) -> bool:
+def execute_groups(
+    todo: Sequence[RunGroup],
+    address: str | None,
+    report: Report,
+    hidden: Sequence[str] = (),
+    jobs: int | None = 1,
+) -> bool:
     """Executes groups of runs and writes their files.
 
     A KeyboardInterrupt passes on, with the files in order.
@@ -79,6 +35,7 @@ def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report
         address: Address of a Ray cluster; None for none.
         report: The progress report.
         hidden: Fields of the evaluations that are not written.
+        jobs: Number of processes side by side; None for one for each core where that is worth it.
 
     Returns:
         Whether every run was completed with all its workers.
@@ -88,7 +45,12 @@ def execute_groups(todo: Sequence[RunGroup], address: str | None, report: Report
         SessionLost: Where the Ray cluster that was joined is gone; files are in order, later runs have not begun.
     """
     complete = True
-    for executor, groups in itertools.groupby(todo, key=lambda group: group.scenario.executor):
+    for executor, some in itertools.groupby(todo, key=lambda group: group.scenario.executor):
+        groups = list(some)
+        count = run_processes.count(groups, jobs)
+        if count > 1:
+            complete &= run_processes.execute(groups, count, report, hidden)
+            continue
         where: dict[str, Any] = {"address": address} if executor.name == "ray" else {}
         with ExitStack() as stack:
             report.starting(executor.name)

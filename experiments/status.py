@@ -97,7 +97,10 @@ def status(folder: Path) -> Status:
         rest.append(pace)
     rest += [each_s] * left
     left_s = None if any(value is None for value in rest) else sum(value for value in rest if value is not None)
-    return Status(holder(folder), runs, done, failed, damaged, begun, left_s)
+    running = holder(folder)
+    if left_s is not None and running is not None:
+        left_s /= running.jobs
+    return Status(running, runs, done, failed, damaged, begun, left_s)
 
 
 def lines(folder: Path, state: Status) -> list[str]:

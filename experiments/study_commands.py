@@ -12,6 +12,7 @@ from byzax.experiments import command_steps
 from byzax.experiments.refusing import (
     EXECUTOR,
     INTERRUPTED,
+    JOBS,
     OVERWRITE,
     QUIET,
     RAY_ADDRESS,
@@ -51,6 +52,7 @@ def run(
     ] = None,
     executor: EXECUTOR = None,
     ray_address: RAY_ADDRESS = None,
+    jobs: JOBS = None,
     overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
     quiet: QUIET = False,
@@ -69,12 +71,12 @@ def run(
         studies = [study.load(path, overrides, raw) for path, raw in zip(files, raws, strict=True)]
         folders = command_steps.output_folders(files, [each.study.name for each in studies], out)
         outputs.check(folders, files, overwrite, goes_on=True)
-        studies = command_steps.check_studies(studies, ray_address)
+        studies = command_steps.check_studies(studies, ray_address, jobs)
     except ScenarioError as error:
         refuse(error)
 
     with command_steps.opened_folders(folders, studies, files, overwrite, retry_failed) as standings:
-        code = command_steps.perform(list(zip(studies, folders, standings, strict=True)), ray_address, quiet)
+        code = command_steps.perform(list(zip(studies, folders, standings, strict=True)), ray_address, quiet, jobs=jobs)
         begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
         for folder in folders:
             if folder not in begun:
@@ -112,6 +114,7 @@ def tune(
     ] = None,
     executor: EXECUTOR = None,
     ray_address: RAY_ADDRESS = None,
+    jobs: JOBS = None,
     overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
     quiet: QUIET = False,
@@ -132,7 +135,7 @@ def tune(
         planned = tuning.plan_tuning(file, overrides, over or [], each or [], by.value if by else None, raw)
         folders = command_steps.output_folders([file], [planned.expansion.study.name], out, "-tuning")
         outputs.check(folders, [file], overwrite, "tuning", goes_on=True)
-        (checked,) = command_steps.check_studies([planned.expansion], ray_address)
+        (checked,) = command_steps.check_studies([planned.expansion], ray_address, jobs)
         planned = planned._replace(expansion=checked)
     except ScenarioError as error:
         refuse(error)
@@ -140,10 +143,12 @@ def tune(
     with command_steps.opened_folders(folders, [planned.expansion], [file], overwrite, retry_failed, "tuning") as (
         standing,
     ):
-        _tune(file, planned, folders[0], standing, ray_address, quiet)
+        _tune(file, planned, folders[0], standing, ray_address, quiet, jobs)
 
 
-def _tune(file: Path, planned: Any, folder: Path, standing: Any, ray_address: str | None, quiet: bool) -> None:
+def _tune(
+    file: Path, planned: Any, folder: Path, standing: Any, ray_address: str | None, quiet: bool, jobs: int | None
+) -> None:
     """Runs the combinations of a tuning that are not there, and chooses; ends the command."""
     from rich.console import Console
 
@@ -155,7 +160,9 @@ def _tune(file: Path, planned: Any, folder: Path, standing: Any, ray_address: st
             "apart set repeats=1, or take data with a test set",
             err=True,
         )
-    code = command_steps.perform([(planned.expansion, folder, standing)], ray_address, quiet, planned.by, tuning.HIDDEN)
+    code = command_steps.perform(
+        [(planned.expansion, folder, standing)], ray_address, quiet, planned.by, tuning.HIDDEN, jobs
+    )
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)
     rows = tuning.tried_combinations(folder, planned)

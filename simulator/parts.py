@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from byzax.simulator.compilation import MAX_COMPILED, compiled_once
+from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
 from byzax.simulator.contracts import build, build_rule
@@ -165,7 +166,14 @@ def parameter_shapes(run: Run) -> tuple[tuple[int, ...], ...]:
     Returns:
         The shapes in the order of the vector `[d]`; one vector for a model that does not say them.
     """
-    dataset, part, found = load(run.data), run.model, []
+    # the same for all seeds
+    return _parameter_shapes(run.model.replace(seed=None), run.data.replace(seed=None))
+
+
+@file_cache(maxsize=128)
+def _parameter_shapes(part: Part, data: DataPart) -> tuple[tuple[int, ...], ...]:
+    part.reads_files()
+    dataset, found = load(data), []
 
     def init(key: Array) -> Array:
         model = build(part, dataset.x.shape[1:], dataset.classes)

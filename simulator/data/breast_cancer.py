@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from byzax.simulator.data._shipped import read_shipped
 from byzax.simulator.data.base import Dataset, dataset
 
 
@@ -16,11 +17,11 @@ def breast_cancer() -> Dataset:
     Returns:
         The data set.
 
+    Raises:
+        DataError: Where scikit-learn is not installed, or damaged.
+
     References:
         Street, Wolberg and Mangasarian 1993, "Nuclear feature extraction for breast tumor diagnosis"
     """
-    # here, not above: scikit-learn takes about a second to import
-    from sklearn.datasets import load_breast_cancer
-
-    x, y = load_breast_cancer(return_X_y=True)
-    return dataset(x, y, 2)  # pyright: ignore[reportArgumentType]
+    table = read_shipped("breast_cancer.csv", skipped=1)
+    return dataset(table[:, :-1], table[:, -1], 2)

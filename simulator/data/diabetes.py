@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from byzax.simulator.data._shipped import read_shipped
 from byzax.simulator.data.base import Dataset, dataset
 
 
@@ -17,12 +18,12 @@ def diabetes() -> Dataset:
     Returns:
         The data set.
 
+    Raises:
+        DataError: Where scikit-learn is not installed, or damaged.
+
     References:
         Efron, Hastie, Johnstone and Tibshirani 2004, "Least angle regression"
     """
-    # here, not above: scikit-learn takes about a second to import
-    from sklearn.datasets import load_diabetes
-
     # not scikit-learn's own scaling, which the test samples are part of
-    x, y = load_diabetes(return_X_y=True, scaled=False)
-    return dataset(x, y / 100, None)  # pyright: ignore[reportArgumentType, reportOperatorIssue]
+    x, y = read_shipped("diabetes_data_raw.csv.gz"), read_shipped("diabetes_target.csv.gz")
+    return dataset(x, y / 100, None)

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from byzax.simulator.data._shipped import read_shipped
 from byzax.simulator.data.base import Dataset, dataset
 
 
@@ -14,11 +15,11 @@ def digits() -> Dataset:
     Returns:
         The data set.
 
+    Raises:
+        DataError: Where scikit-learn is not installed, or damaged.
+
     References:
         Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI; through scikit-learn
     """
-    # here, not above: scikit-learn takes about a second to import and only this data set needs it
-    from sklearn.datasets import load_digits
-
-    loaded = load_digits()
-    return dataset(loaded.images / 16, loaded.target, classes=10)  # pyright: ignore[reportAttributeAccessIssue]
+    table = read_shipped("digits.csv.gz")
+    return dataset(table[:, :-1].reshape(-1, 8, 8) / 16, table[:, -1], classes=10)

@@ -26,10 +26,20 @@ def processes(task: Task) -> int:
 
 
 def needed_bytes(task: Task) -> int:
-    """An estimate of their memory in all: each has the samples, on the host and as JAX has them, and a few models."""
+    """An estimate of their memory in all: each has the samples and a few models."""
+    return processes(task) * (_with_samples(task) + message_bits(task.run))
+
+
+def bytes_alone(task: Task) -> int:
+    """An estimate of the memory of a process that executes a task alone: it has the samples and a few rows of each
+    worker."""
+    return _with_samples(task) + task.run.workers.total * message_bits(task.run)
+
+
+def _with_samples(task: Task) -> int:
+    """The memory of a process with the samples, on the host and as JAX has them."""
     data = load(task.run.data)
-    samples = data.x.nbytes + data.y.nbytes
-    return processes(task) * (ACTOR_BYTES + 2 * samples + message_bits(task.run))
+    return ACTOR_BYTES + 2 * (data.x.nbytes + data.y.nbytes)
 
 
 def check(task: Task) -> str:

@@ -1,16 +1,22 @@
 """The data sets that need no files, and the split by seed."""
 
+import importlib.util
 import inspect
+import re
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import sklearn.datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byzax.options import OptionError
 from byzax.simulator import data
-from byzax.simulator.data import Dataset
+from byzax.simulator.data import Dataset, _shipped
 from tests.data.conftest import file_of
 
 FOLDER = Path(inspect.getfile(data)).parent
@@ -29,6 +35,9 @@ def test_digits_are_those_of_scikit_learn_in_unit_scale():
     assert (digits.x.min(), digits.x.max()) == (0, 1)
     assert digits.y[:10].tolist() == list(range(10))
     assert data.build("digits").x is digits.x
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    np.testing.assert_array_equal(digits.x.reshape(-1, 64), (images / 16).astype(np.float32))
+    np.testing.assert_array_equal(digits.y, labels)
 
 
 def test_gaussian_mixture_has_clusters_at_the_stated_distance():
@@ -74,6 +83,37 @@ def test_what_ships_with_scikit_learn_comes_as_it_was_measured(name, shape, clas
     assert (found.x.shape, found.classes) == (shape, classes)
     assert found.x[0, 0] == np.float32(first)
     assert data.build(name).x is found.x
+    other = {"scaled": False} if classes is None else {}
+    x, y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True, **other)
+    np.testing.assert_array_equal(found.x, x.astype(np.float32))
+    np.testing.assert_array_equal(found.y, (y if classes else y / 100).astype(found.y.dtype))
+
+
+def test_what_ships_with_scikit_learn_is_read_without_importing_it():
+    code = "import sys; from byzax.simulator import data; data.digits(), data.diabetes(), data.breast_cancer()"
+    done = subprocess.run([sys.executable, "-c", f"{code}; print('sklearn' in sys.modules)"], capture_output=True)
+    assert done.stdout.split() == [b"False"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is missing: install scikit-learn anew"), (b"1,2\n3,x\n", "is damaged"), (b"\x1f\x8bno", "is a damaged")],
+)
+def test_a_file_of_scikit_learn_that_is_missing_or_damaged_is_named(tmp_path, monkeypatch, content, message):
+    there = tmp_path / "sklearn" / "datasets" / "data"
+    there.mkdir(parents=True)
+    if content is not None:
+        (there / "digits.csv.gz").write_bytes(content)
+    found = SimpleNamespace(origin=str(tmp_path / "sklearn" / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    with pytest.raises(data.DataError, match=f"^{re.escape(str(there / 'digits.csv.gz'))} {message}"):
+        _shipped.read_shipped("digits.csv.gz")
+
+
+def test_data_of_scikit_learn_without_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(data.DataError, match="pip install scikit-learn"):
+        _shipped.read_shipped("digits.csv.gz")
 
 
 def test_values_of_diabetes_are_in_hundreds():

@@ -91,7 +91,7 @@ def tried(place: Path, scenario: Path, kills: int, again: int, draw: random.Rand
 if __name__ == "__main__":
     place, kills, again, seed = Path(sys.argv[1]), *map(int, sys.argv[2:5])
     # what is traced before a start is the same every time
-    command_steps.check_studies = lambda studies, address: studies
+    command_steps.check_studies = lambda studies, *others: studies
     # a figure is a file as others are, and drawing it takes the time of the run
     Figure.savefig = write_nothing
     for scenario in sys.argv[5:]:

@@ -113,7 +113,7 @@ def computed_once(place: Path) -> None:
         yield execute
 
     running.session = again  # pyright: ignore[reportAttributeAccessIssue]
-    command_steps.check_studies = lambda studies, address: studies
+    command_steps.check_studies = lambda studies, *others: studies
 
 
 def tried(folder: Path, arguments: list[str], stride: int, start: Path | None) -> None:

@@ -499,7 +499,7 @@ def test_simulate_says_what_it_takes():
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RunError, OSError])
 def test_a_run_that_is_broken_off_leaves_nothing_behind(tmp_path, monkeypatch, end):
-    def broken(*_):
+    def broken(*_, **__):
         raise end("why")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

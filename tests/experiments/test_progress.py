@@ -111,6 +111,30 @@ def test_quiet_says_nothing_but_failures(clock):
         assert text == "nnm [1] + krum, none, seed 0: failed: out of [memory]\n"
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_runs_under_way_at_once_are_counted_each_by_itself(clock, terminal):
+    # of two studies that have a run of one name
+    one, other = RUNS[0], RUNS[1]._replace(slug=RUNS[0].slug)
+    console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
+    with report(console, 2, 200) as told:
+        told.starting("loop in 2 processes")
+        for run in (one, other):
+            told.begin([run], 100)
+            told.advance(run, at(0))
+        told.advance(one, at(50))
+        told.advance(other, at(50))
+        clock[0] = 20.0
+        told.done(one, at(50, stopped="no better"))
+        told.failed(other, "killed")
+        told.begin([RUNS[2]], 100)
+    text = console.file.getvalue()
+    assert "failed" in text
+    if not terminal:
+        # half of the updates of each are made, and what neither makes takes no time
+        assert "[1/2] nnm [1] + krum, none, seed 0: test accuracy 0.500 (1.0 s); about 10 s left" in text
+        assert text.splitlines()[-1] == "1 of 2 runs, 1 failed, in 20 s"
+
+
 def test_a_terminal_is_animated_and_a_pipe_is_not():
     assert can_animate(Console(file=io.StringIO(), force_terminal=True))
     assert not can_animate(Console(file=io.StringIO(), force_terminal=False))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from byzax.simulator import keys, latency
+from byzax.simulator import keys, latency, parts
 from byzax.simulator.durations import MessageBits, build_draws, iterate_jobs
 from tests.simulator.conftest import small
 
@@ -89,13 +89,20 @@ def test_messages_take_their_delay_and_bits_over_bandwidth():
 
 
 def test_messages_have_as_many_bits_as_the_model():
-    from byzax.simulator.parts import message_bits
-
-    assert message_bits(small().run) == 32 * 650
+    assert parts.message_bits(small().run) == 32 * 650
     slow = {"name": "constant", "up": {"bandwidth": 650.0 * 32}}
     from byzax.simulator.executors.base import plan
 
     assert plan(small(latency=slow).run).time_s.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+
+
+def test_the_size_of_a_message_is_found_once_for_all_seeds(monkeypatch):
+    made, build = [], parts.build
+    monkeypatch.setattr(parts, "build", lambda *given: made.append(given) or build(*given))
+    parts._parameter_shapes.cache_clear()
+    runs = [small(model=model).run.replace(seed=seed) for model in ("softmax", "mlp") for seed in range(3)]
+    assert len({parts.message_bits(run) for run in runs}) == 2
+    assert len(made) == 2
 
 
 def test_factors_are_given_or_drawn_and_multiply():
