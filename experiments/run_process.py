@@ -12,8 +12,9 @@ from byzax.experiments.progress import Report
 from byzax.experiments.run_groups import RunGroup
 from byzax.experiments.running import execute_groups
 from byzax.experiments.writing import WriteError
-from byzax.simulator import interrupts
+from byzax.simulator import interrupts, threads
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.executors import devices_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import Checkpoint
 
@@ -55,7 +56,10 @@ def main(fd: int, hidden: list[str]) -> None:
     try:
         with interrupts.raise_on_signals():
             while (group := groups.get()) is not None:
-                send("ended", execute_groups([_parsed(group)], None, report, hidden))
+                parsed = _parsed(group)
+                # before anybody else does: a mesh needs its devices
+                threads.start(devices_of(parsed.scenario.executor))
+                send("ended", execute_groups([parsed], None, report, hidden))
     except KeyboardInterrupt:
         pass
     except WriteError as error:

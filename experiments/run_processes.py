@@ -21,6 +21,7 @@ from byzax.experiments.progress import Report
 from byzax.experiments.run_groups import RunGroup
 from byzax.experiments.writing import WriteError
 from byzax.simulator import interrupts, threads
+from byzax.simulator.config.executors import devices_of
 from byzax.simulator.config.part import function_of, parts_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import room
@@ -67,9 +68,11 @@ def check(scenarios: Iterable[Study], jobs: int | None) -> None:
         raise ScenarioError(f"jobs: a number of processes from 1 on is needed, got {quote(jobs)}")
     if jobs == 1:
         return
+    scenarios = list(scenarios)
+    # before JAX is asked, and starts: a mesh needs its devices
+    threads.start(max((devices_of(scenario.executor) for scenario in scenarios), default=1))
     if jax.default_backend() != "cpu":
         raise ScenarioError(f"jobs: {jobs} processes cannot share a {jax.default_backend()}: leave it out, or take 1")
-    scenarios = list(scenarios)
     if all(scenario.executor.name not in EXECUTORS for scenario in scenarios):
         raise ScenarioError("jobs: executor ray has processes of its own (executor.actors): leave it out, or take 1")
     for scenario in scenarios:
@@ -106,7 +109,8 @@ def count(groups: Sequence[RunGroup], jobs: int | None) -> int:
         return 1
     if jobs is not None:
         return min(jobs, len(groups))
-    most = min(room.cores() // threads.requested(), len(groups))
+    # a process of a mesh has a thread for each device
+    most = min(room.cores() // (threads.requested() * devices_of(groups[0].scenario.executor)), len(groups))
     cells = {(group.folder, group.cell): group.scenario for group in groups}
     if most < 2 or any(map(_unknown_elsewhere, cells.values())):
         return 1

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -224,3 +226,15 @@ def test_what_other_processes_cannot_do_is_refused_or_left_to_one(tmp_path):
     far = package.describe(data="digits", rule=own, attack="none", steps=10**6, repeats=99)
     found = run_groups.group_runs(expand(far), tmp_path)
     assert run_processes.count(found, None) == 1
+
+
+@pytest.mark.slow
+def test_processes_of_a_mesh_have_its_devices(tmp_path):
+    mesh = {"executor": {"name": "vectorised", "mesh": {"workers": 2}}, "repeats": 2, "steps": 4}
+    path, whole = write(tmp_path, "mesh.yaml", **mesh), {}
+    for jobs in (1, 2):
+        code = f"import byzax; byzax.run({str(path)!r}, out={str(tmp_path / str(jobs))!r}, jobs={jobs})"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+        whole[jobs] = {name: each["digest"] for name, each in summaries(tmp_path / str(jobs)).items()}
+    assert whole[1] == whole[2]
+    assert len(whole[1]) == 2
