@@ -9,7 +9,7 @@ from byzax.simulator.compilation import MAX_COMPILED, compiled_once
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.part import Choice, NestedPart, Part
 from byzax.simulator.config.run import Run
-from byzax.simulator.contracts import build, build_rule
+from byzax.simulator.contracts import ContractError, build, build_rule, location
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.grouping import WorkerGroups
 from byzax.simulator.schedules import Schedule
@@ -20,9 +20,19 @@ Array = jax.Array
 
 # equal parts give the same functions, and these are compiled once
 _schedule = compiled_once(build)
-# a graph may be read from a file
-_topology = file_cache(maxsize=MAX_COMPILED)(build)
 _MIXING = Choice("mixing", NestedPart)
+
+
+# a graph may be read from a file
+@file_cache(maxsize=MAX_COMPILED)
+def _topology(part: Part, n: int, f: int) -> Topology:
+    made: Topology = build(part, n, f)
+    if made.mixing is not None:
+        try:
+            _MIXING.validate(made.mixing)
+        except ValueError as error:
+            raise ContractError(f"{part.label}: mixing must be a mixing: {error}{location(part)}") from None
+    return made
 
 
 def schedule(run: Run) -> Schedule:

@@ -129,8 +129,8 @@ def test_a_grid_takes_names_and_whole_components(tmp_path):
     cells = load(write(tmp_path, attack={"name": "empire", "epsilon": 3}, grid=grid)).cells
     assert [cell.study.attack.options() for cell in cells] == [
         {},
-        {"epsilon": 1.1, "evaluations": 20},
-        {"epsilon": 10, "evaluations": 20},
+        {"epsilon": 1.1, "of": "rows", "evaluations": 20},
+        {"epsilon": 10, "of": "rows", "evaluations": 20},
     ]
 
 
