@@ -451,7 +451,5 @@ def test_every_file_of_the_folder_is_a_partition_that_is_found():
 def test_an_unknown_name_gets_the_nearest_one():
     with pytest.raises(PartError, match=r"unknown partition 'dirichle'; did you mean 'dirichlet'\?"):
         partitions.build("dirichle")
-    with pytest.raises(
-        PartError, match=r"unknown partition 'xyz'; known: by_group, by_label, .*dirichlet, .*iid"
-    ):
+    with pytest.raises(PartError, match=r"unknown partition 'xyz'; known: by_group, by_label, .*dirichlet, .*iid"):
         partitions.build("xyz")
