@@ -1,6 +1,6 @@
 """Order statistics of the columns of many rows, by bisection on the bits of the numbers, which sorts nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from byzax.aggregators.kernels.blocks import Part, map_blocks
+from byzax.aggregators.kernels.blocks import map_blocks
 from byzax.aggregators.kernels.means import power_of_two_share
 
 Array = jax.Array
@@ -121,15 +121,11 @@ def _select(keys: Array, rank: int) -> Array:
     return (found.astype(keys.dtype) << bits.width) + (rest.astype(keys.dtype) - smallest)
 
 
-def _in_blocks(rows: Array, make: Any) -> Array:
+def _in_blocks(rows: Array, make: Callable[[Array], Array]) -> Array:
     """`make(columns)`, `[n, w] -> [..., w]`, of all columns, some at a time on a CPU."""
     d = rows.shape[1]
     width = min(BLOCK, d) if jax.default_backend() == "cpu" else d
-
-    def make_block(part: Part) -> Array:
-        return make(part(rows))
-
-    return map_blocks(d, width, make_block)
+    return map_blocks(d, width, lambda part: make(part(rows)))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
