@@ -46,7 +46,7 @@ EXECUTORS = {
 
 
 class Size(NamedTuple):
-    """What an update takes.
+    """The size of an update.
 
     Attributes:
         workers: Number of workers.
