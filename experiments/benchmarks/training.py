@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
     Attributes:
         workers: Number of workers.
-        byzantine: How many of them are Byzantine.
+        byzantine: Number of Byzantine ones among them.
         batch: Samples of a gradient.
     """
 
