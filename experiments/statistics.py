@@ -6,7 +6,7 @@ difference is a pair.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -131,7 +131,8 @@ def compare_pairs(first: Mapping[int, float], second: Mapping[int, float]) -> Co
     if not len(common):
         return Comparison(math.nan, NOTHING, 0, 1.0)
     # exact for few pairs, also where differences are 0 or equal
-    p = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+    tested: Any = stats.wilcoxon(differences) if differences.any() else None
+    p = 1.0 if tested is None else float(tested.pvalue)
     return Comparison(float(differences.mean()), mean_interval(differences.tolist()), len(common), p)
 
 
