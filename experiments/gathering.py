@@ -36,7 +36,7 @@ class Results(NamedTuple):
         records: The files of each run, by the name of the run.
         damaged: A line for each run or study that cannot be read.
         skipped: A line for each combination that was left out.
-        report: What tables give of a run.
+        report: The value that tables give of a run.
     """
 
     name: str

@@ -24,7 +24,7 @@ def read(folders: Sequence[Path], name: str | None = None, how: ReportField | No
     Args:
         folders: The folders; several are joined.
         name: Name of the results; None for that of the first study.
-        how: What tables give of a run; None for `report` of the studies where they agree, else the last value.
+        how: The value that tables give of a run; None for `report` of the studies where they agree, else the last one.
 
     Returns:
         The results.
@@ -98,20 +98,27 @@ def show(results: Results, console: Console) -> None:
                 console.print(Text(subject, style="dim"))
             _scores(table, console)
         if found := overall.overall(results):
-            console.print(_plain(*overall.overall_rows(found), numbers=2, caption=found.caption))
+            console.print(_plain(*overall.overall_rows(found), numbers=2))
+            _caption(found.caption, console)
         if time_varies(results.frame, results.curves):
             headings, rows = tables.time_rows(results.frame)
-            console.print(_plain(headings, rows, numbers=7, caption="how the time was used, means over the runs"))
+            console.print(_plain(headings, rows, numbers=7))
+            _caption("how the time was used, means over the runs", console)
     for line in [*results.damaged, *tables.problem_lines(results)]:
         console.print(Text(line, style="red"))
     for line in [*tables.early_stop_lines(results.frame), *results.skipped]:
         console.print(Text(line, style="dim"))
 
 
-def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int, caption: str) -> Table:
+def _caption(text: str, console: Console) -> None:
+    """Prints what stands below a table, which may be narrower than the text."""
+    console.print(Text(f"  {text}", style="dim italic"))
+
+
+def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> Table:
     """A table whose last columns are numbers."""
     names = len(headings) - numbers
-    made = Table(caption=caption, box=box.SIMPLE_HEAD)
+    made = Table(box=box.SIMPLE_HEAD)
     for j, heading in enumerate(headings):
         made.add_column(Text(heading), justify="left" if j < names else "right", vertical="bottom")
     for row in rows:
@@ -131,8 +138,7 @@ def _scores(table: tables.Table, console: Console) -> None:
     texts = _styled(table, rows)
     for start in range(keys, len(headings), fit):
         chosen = [*range(keys), *range(start, min(start + fit, len(headings)))]
-        last = chosen[-1] == len(headings) - 1
-        part = Table(caption=Text(table.caption) if last else None, box=box.SIMPLE_HEAD)
+        part = Table(box=box.SIMPLE_HEAD)
         for i in chosen:
             part.add_column(
                 Text(headings[i]),
@@ -143,6 +149,7 @@ def _scores(table: tables.Table, console: Console) -> None:
         for row in texts:
             part.add_row(*(row[i] for i in chosen))
         console.print(part)
+    _caption(table.caption, console)
 
 
 def _styled(table: tables.Table, rows: list[list[str]]) -> list[list[Text]]:

@@ -30,7 +30,7 @@ def summarise(
         folders: The folders of the studies.
         name: Name of the joined studies where they have different ones; None for that of the first.
         out: Folder of one summary of all studies; None for a summary in the folder of each.
-        how: What tables give of a run; None for `report` of the studies.
+        how: The value that tables give of a run; None for `report` of the studies.
 
     Returns:
         The exit code: 1 where a run is damaged or there is no room, 2 where a file that byzax did not write is in the
@@ -94,8 +94,8 @@ def show(
         str | None,
         typer.Option(
             metavar="last|best|area|N",
-            help="What tables give of a run: its last value, its best one, the mean over its updates, or the mean of N "
-            "last evaluations; by default that of the scenario.",
+            help="The value that tables give of a run: its last one, its best one, the mean over its updates, or the "
+            "mean of N last evaluations; by default that of the scenario.",
         ),
     ] = None,
 ) -> None:
