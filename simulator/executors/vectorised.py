@@ -153,7 +153,7 @@ def _stretch(run: Run, rows: int, d: int) -> int:
     return max(1, min(LONGEST_LOOP, LOOP_WORK // (rows * run.data.batch_size * d)))
 
 
-class Begun(NamedTuple):
+class SeedStart(NamedTuple):
     """The beginning of one seed.
 
     Attributes:
@@ -169,7 +169,7 @@ class Begun(NamedTuple):
     pages: StatePages | None
 
 
-def _start(compiled: Compiled, state: engine.State | None, budget_bytes: float) -> Begun:
+def _start(compiled: Compiled, state: engine.State | None, budget_bytes: float) -> SeedStart:
     """One seed at the beginning of a run, or after its first updates."""
     network, held, timeline = compiled.network, compiled.held, compiled.prepared.timeline
     with stage("start", seed=compiled.seed):
@@ -198,7 +198,7 @@ def _start(compiled: Compiled, state: engine.State | None, budget_bytes: float) 
         for mine, array, places in _kept_at(compiled, state.step, state.places, rows, last):
             array[places] = state.rows[mine]
     # on the host as long as it is not put together with others: it may be as large as what there is
-    return Begun(LoopState(nodes, rows, last), len(params), starts, pages)
+    return SeedStart(LoopState(nodes, rows, last), len(params), starts, pages)
 
 
 def _with_leaves(states: Any, kept: NodeLeaves) -> Any:
