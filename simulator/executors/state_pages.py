@@ -211,8 +211,10 @@ def _file_of(count: int, first: Sequence[np.ndarray]) -> list[np.ndarray]:
     begins = np.concatenate([[0], np.cumsum([-(-size // 4096) * 4096 for size in sizes])]).tolist()
     with tempfile.TemporaryFile(prefix="byzax-states-") as file:
         try:
-            # where a file is full later on a signal ends the process
-            os.posix_fallocate(file.fileno(), 0, max(1, begins[-1]))
+            file.truncate(max(1, begins[-1]))
+            # where a disk is full later on a signal ends the process; macOS cannot take the room beforehand
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, max(1, begins[-1]))
         except OSError as error:
             raise ValueError(
                 f"executor.state_memory_gib: a file of {begins[-1] / 2**30:.2f} GiB in {tempfile.gettempdir()} for the "
