@@ -1,5 +1,6 @@
 """Ray actors: workers, adversary and parameter server. Only the files of this folder import ray."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +32,13 @@ from byzax.simulator.executors.ray.pool import (
     connect,
     dismiss,
     fill,
-    forget_graphs,
+    forget_lines,
     hosting,
     line,
     lost_head,
     not_answering,
+    others,
+    worker_name,
 )
 from byzax.simulator.parts import topology
 
@@ -52,7 +55,8 @@ def session(
     started = not ray.is_initialized()
     embedded = connect(address) if started else None
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    pool = ActorPool({}, {}, [], Head(embedded, (host, int(port)) if started and embedded is None else None))
+    head = Head(embedded, (host, int(port)) if started and embedded is None else None)
+    pool = ActorPool({}, {}, [], head, itertools.count())
     try:
         yield lambda task: _repeats(pool, task, notice)
     finally:
@@ -96,7 +100,7 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
 
     def begin() -> Engine:
         count = hosting(task)
-        fill(pool, count)
+        fill(pool, [*map(worker_name, range(count)), *others(task)])
         if not races:
             return planned.engine(pool, count, task, state)
         racing = raced if topology(task.run).rounds is None else raced_rounds
@@ -104,8 +108,8 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
 
     def close(finished: bool) -> None:
         if not finished:
-            # what is still under way in a graph would come out in the next run
-            forget_graphs(pool)
+            # what is still under way would come out in the next run
+            forget_lines(pool)
 
     with _translated(pool, races):
         made = begin()

@@ -11,14 +11,14 @@ import sysconfig
 import threading
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayChannelTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 import byzax
 from byzax.members import plugin_folders
@@ -29,6 +29,7 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.engine import EngineLost
 from byzax.simulator.executors.base import RunError, SessionLost
+from byzax.simulator.executors.lines import Line
 from byzax.simulator.executors.racing_host import RacingHost
 
 # How often Ray tries to reach a cluster.
@@ -97,15 +98,17 @@ class ActorPool(NamedTuple):
 
     Attributes:
         actors: By their names.
-        graphs: Compiled graphs by what they connect.
+        lines: Lines to actors that carry out updates by themselves, by their handles.
         dead: Causes of the deaths of actors; Ray's logs say more.
         head: The Ray that they live in.
+        numbers: A new number for each run that goes over lines.
     """
 
     actors: dict[str, Actor]
-    graphs: dict[tuple[Any, ...], Any]
+    lines: dict[tuple[Any, ...], tuple[Line, ...]]
     dead: list[str]
     head: Head
+    numbers: Iterator[int]
 
 
 def carry_functions(run: Run) -> None:
@@ -143,13 +146,12 @@ def connect(address: str | None) -> Embedded | None:
         asked = os.environ.pop("RAY_AUTH_MODE", None)
     if address and address.startswith("ray://"):
         raise RunError(
-            f"Ray at {address}: Ray Client carries no compiled graphs: run byzax on a node of the cluster, with the "
+            f"Ray at {address}: byzax reaches no actors through Ray Client: run it on a node of the cluster, with the "
             "address that `ray start` printed there, or auto"
         )
     # Ray would make 20 attempts of 40 s each to reach what is not a cluster
     if impatient := bool(address) and ATTEMPTS not in os.environ:
         os.environ[ATTEMPTS] = "1"
-    logging.getLogger("ray.dag.compiled_dag_node").setLevel(logging.CRITICAL)
     handler = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
@@ -228,7 +230,7 @@ def fetch(head: Head, references: Any) -> Any:
     while True:
         try:
             return ray.get(references, timeout=LOOK_S)
-        except (GetTimeoutError, RayChannelTimeoutError):
+        except GetTimeoutError:
             check_head(head)
 
 
@@ -239,21 +241,18 @@ def revive(pool: ActorPool) -> None:
     elif lost := lost_head(pool.head):
         pool.dead.append(f"{lost} died")
         pool.actors.clear()
-        pool.graphs.clear()
+        _close(pool)
         ray.shutdown()
         clean_up(pool.head.embedded, keep_logs=True)
         pool.head.embedded = connect(None)
 
 
 def clean_up(embedded: Embedded, keep_logs: bool) -> None:
-    """Removes what an embedded Ray that has ended leaves behind: semaphores of compiled graphs, and its folder."""
+    """Removes what an embedded Ray that has ended leaves behind: its folder."""
     if embedded.asked is None:
         os.environ.pop("RAY_AUTH_MODE", None)
     else:
         os.environ["RAY_AUTH_MODE"] = embedded.asked
-    if "raylet" in embedded.processes:
-        for path in Path("/dev/shm").glob(f"sem.*{embedded.processes['raylet']}-*"):
-            path.unlink(missing_ok=True)
     if not keep_logs:
         shutil.rmtree(embedded.folder, ignore_errors=True)
         latest = embedded.folder.with_name("session_latest")
@@ -271,6 +270,12 @@ def worker_name(number: int) -> str:
     return f"worker actor {number}"
 
 
+def others(task: Task) -> list[str]:
+    """The names of the actors of a task that are none of workers, that of the server last."""
+    assert isinstance(task.executor, Ray)
+    return [ADVERSARY, SERVER] if task.executor.adversary_actor else [SERVER]
+
+
 def hosting(task: Task) -> int:
     """The number of worker actors that host the workers of a task."""
     executor, n = task.executor, task.run.workers.total
@@ -283,11 +288,11 @@ def hosting(task: Task) -> int:
     return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
 
 
-def fill(pool: ActorPool, count: int) -> None:
-    """Starts the actors that are not there yet or died: `count` of workers, adversary and server."""
+def fill(pool: ActorPool, names: Sequence[str]) -> None:
+    """Starts those of these actors that are not there yet or died."""
     revive(pool)
     dismiss(pool, not_answering(pool))
-    roles = {SERVER: ServerActor, ADVERSARY: AdversaryActor} | {worker_name(i): WorkerActor for i in range(count)}
+    roles = {name: {SERVER: ServerActor, ADVERSARY: AdversaryActor}.get(name, WorkerActor) for name in names}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
     small, workers = min(gpus, 0.05), len({*pool.actors, *roles} - {SERVER, ADVERSARY})
@@ -309,9 +314,9 @@ def fill(pool: ActorPool, count: int) -> None:
 
 
 def dismiss(pool: ActorPool, names: Iterable[str]) -> None:
-    """Ends these actors, and the compiled graphs they may be part of."""
+    """Ends these actors, and the lines to them."""
     for name in names:
-        forget_graphs(pool)
+        forget_lines(pool)
         ray.kill(pool.actors.pop(name).handle)
 
 
@@ -355,12 +360,16 @@ def cause(error: RayError) -> str:
     return text.strip().splitlines()[-1][:300]
 
 
-def forget_graphs(pool: ActorPool) -> None:
-    """Tears down the compiled graphs of a pool."""
-    for graph in pool.graphs.values():
-        try:
-            graph.teardown()
-        except RayError:
-            # an actor of the graph is dead: the others have left it all the same
-            continue
-    pool.graphs.clear()
+def forget_lines(pool: ActorPool) -> None:
+    """Ends the lines of a pool: its actors leave what they carry out by themselves."""
+    for actors in pool.lines:
+        for actor in actors:
+            # not waited for: what is asked next comes after it, and an actor may be dead
+            actor.leave.remote()
+    _close(pool)
+
+
+def _close(pool: ActorPool) -> None:
+    for line in (line for lines in pool.lines.values() for line in lines):
+        line.close()
+    pool.lines.clear()
