@@ -11,7 +11,8 @@ import sysconfig
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,14 +132,14 @@ def _installed(file: str) -> bool:
 
 def connect(address: str | None) -> Embedded | None:
     """Starts an embedded Ray and says what it is made of, or joins the cluster at `address`."""
-    asked = None
+    asked = environment = None
     # an actor must have as many threads as this process is to have: they change the last bits of some sums
     variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": str(threads.requested())}
-    environment: dict[str, Any] = {"env_vars": variables}
     if address:
         # a node of a cluster may have other code than this one: it gets this package; plug-ins it must have itself
-        environment["py_modules"] = [os.path.dirname(str(byzax.__file__))]
-        environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, plugin_folders()))
+        variables["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, plugin_folders()))
+        environment = {"env_vars": variables, "py_modules": [os.path.dirname(str(byzax.__file__))]}
+        variables = {}
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # an embedded Ray listens on every network of the machine: it always asks for its token, as it does by itself
@@ -153,7 +154,8 @@ def connect(address: str | None) -> Embedded | None:
     if impatient := bool(address) and ATTEMPTS not in os.environ:
         os.environ[ATTEMPTS] = "1"
     handler = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
+    # an embedded Ray hands its environment on: for one of their own actors would need new processes
+    with warnings.catch_warnings(), _environment(variables):
         # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
         warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
         try:
@@ -181,6 +183,21 @@ def connect(address: str | None) -> Embedded | None:
         return None
     folder = made.address_info["session_dir"]  # pyright: ignore[reportAttributeAccessIssue]
     return Embedded(Path(folder), _managing_processes(), asked)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _managing_processes() -> dict[str, int]:
