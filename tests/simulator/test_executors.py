@@ -369,7 +369,7 @@ def test_the_comparison_sees_one_wrong_bit_wherever_it_is():
 @pytest.mark.slow
 def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
     changes = {"workers": {"total": 3, "byzantine": 0}}
-    one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1})
+    one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1, "adversary_actor": True})
     assert same(loop(**changes), list(ray_session(one_each)))
 
 
