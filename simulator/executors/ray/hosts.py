@@ -75,10 +75,16 @@ class Hosts(NamedTuple):
     def saved(self) -> dict[str, list[np.ndarray]]:
         """The leaves of the states of all nodes. See `State.nodes`."""
         saved = fetch(self.pool.head, [handle.save.remote() for handle in self.handles])
-        return {
-            kind: [np.concatenate(each) for each in zip(*(part[kind] for part in saved if part.get(kind)), strict=True)]
-            for kind in self.hosted
-        }
+
+        def in_order(kind: str) -> list[np.ndarray]:
+            # the nodes of each actor are rising, and those of all actors need not be
+            nodes = np.argsort(np.argsort(self.hosted[kind], kind="stable"))
+            return [
+                np.concatenate(each)[nodes]
+                for each in zip(*(part[kind] for part in saved if part.get(kind)), strict=True)
+            ]
+
+        return {kind: in_order(kind) for kind in self.hosted}
 
 
 def take_in(

@@ -122,8 +122,9 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         nonlocal measured
         if streaming:
             # an actor that evaluates must not carry out updates beside it
-            settle()
-            looks = look_at(hosts, step, measured, [])(True)
+            assert stream is not None
+            stream.settle()
+            looks = look_at(hosts, step, measured, hosts.seen())(True)
             measured = Measured(hosts, time_of)
             return lambda wait: looks
         take = look_at(hosts, step, measured, hosts.seen(), tasks.leave())

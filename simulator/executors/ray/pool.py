@@ -317,12 +317,12 @@ def fill(pool: ActorPool, names: Sequence[str]) -> None:
     # an actor that was started when there were fewer holds more than that
     hosts = pool.actors.keys() - {SERVER, ADVERSARY}
     dismiss(pool, [name for name in hosts if pool.actors[name].gpu > share])
-    for name, role in roles.items():
-        if name not in pool.actors:
-            gpu = share if role is WorkerActor else small
-            options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
-            pool.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
-    if missing := not_answering(pool):
+    hired = [name for name in roles if name not in pool.actors]
+    for name in hired:
+        gpu = share if roles[name] is WorkerActor else small
+        options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
+        pool.actors[name] = Actor(ray.remote(roles[name]).options(**options).remote(), gpu)
+    if hired and (missing := not_answering(pool)):
         who = " and ".join(f"{name} (asks for {pool.actors[name].gpu:.3g} GPU, {TRACE} CPU)" for name in missing)
         free, whole = ray.available_resources(), ray.cluster_resources()
         offer = " and ".join(f"{free.get(kind, 0):.4g} of {whole.get(kind, 0):g} {kind}" for kind in ("GPU", "CPU"))
