@@ -21,21 +21,15 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, EngineLost, Repeats, State
 from byzax.simulator.executors.base import RunError
 from byzax.simulator.executors.ray import planned, raced, raced_rounds
+from byzax.simulator.executors.ray.head import LOOK_S, Head, check_head, clean_up, connect, line, lost_head
 from byzax.simulator.executors.ray.pool import (
-    LOOK_S,
     ActorPool,
-    Head,
     carry_functions,
     causes,
-    check_head,
-    clean_up,
-    connect,
     dismiss,
     fill,
     forget_lines,
     hosting,
-    line,
-    lost_head,
     not_answering,
     others,
     worker_name,

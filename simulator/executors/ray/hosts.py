@@ -13,7 +13,8 @@ from byzax.simulator.engine import Look, State, Stretch, TakeLooks, stretch_of
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import in_numpy
 from byzax.simulator.executors.node_host import SeenEvent, joined
-from byzax.simulator.executors.ray.pool import ActorPool, fetch, others, worker_name
+from byzax.simulator.executors.ray.head import fetch
+from byzax.simulator.executors.ray.pool import ActorPool, others, worker_name
 from byzax.simulator.parts import topology
 from byzax.simulator.timeline import NO_PAIRS, NO_ROWS, Rows, Timeline
 

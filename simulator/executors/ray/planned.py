@@ -10,8 +10,9 @@ from byzax.simulator.engine import Engine, State, Stretch, TakeLooks, no_rows
 from byzax.simulator.events import EventBlock
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.grouping import EventGroup, groups_of, is_regular
+from byzax.simulator.executors.ray.head import fetch
 from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
-from byzax.simulator.executors.ray.pool import ActorPool, fetch
+from byzax.simulator.executors.ray.pool import ActorPool
 from byzax.simulator.executors.ray.streams import Stream, can_stream
 from byzax.simulator.executors.ray.tasks import Tasks
 from byzax.simulator.parts import message_bits

@@ -16,17 +16,9 @@ from byzax.simulator.engine import Engine, Stretch, TakeLooks
 from byzax.simulator.executors.base import evaluation_steps, network_of, plan, prepare
 from byzax.simulator.executors.grouping import SingleEvent
 from byzax.simulator.executors.racing import Crew, Done, race
+from byzax.simulator.executors.ray.head import check_head, fetch
 from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
-from byzax.simulator.executors.ray.pool import (
-    ADVERSARY,
-    SERVER,
-    ActorPool,
-    cause,
-    check_head,
-    fetch,
-    not_answering,
-    worker_name,
-)
+from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, ActorPool, cause, not_answering, worker_name
 from byzax.simulator.server_table import FORGE, UPDATE, WORK
 from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import UNPLANNED, Rows, Timeline

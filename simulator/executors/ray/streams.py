@@ -17,8 +17,9 @@ from byzax.simulator.executors.base import RunError
 from byzax.simulator.executors.following import Shared, Told
 from byzax.simulator.executors.grouping import EventGroup
 from byzax.simulator.executors.lines import Frame, Line, LineLost
+from byzax.simulator.executors.ray.head import LOOK_S, Head, check_head, fetch
 from byzax.simulator.executors.ray.hosts import Hosts
-from byzax.simulator.executors.ray.pool import LOOK_S, START_S, Head, check_head, fetch, forget_lines
+from byzax.simulator.executors.ray.pool import START_S, forget_lines
 
 # Updates that are under way at most, before the oldest of them is waited for.
 IN_FLIGHT = 4
