@@ -2,9 +2,10 @@
 
 Data are made (the size of MNIST images): nothing is read, and times do not depend on the values. Each executor runs
 every scenario several times in one session, and the median of the later runs counts: compilation and the start of Ray
-are timed apart. The attack reads no row of the Byzantine workers, so that an update computes the gradients of the
-honest ones; its floor is their products at the full speed of a core. Beside it stands what the same gradients take in
-one thread, one worker after the other.
+with its actors are timed apart. "CPU ms" is that of an update in all processes, "actor MB" the memory of the largest
+actor. The attack reads no row of the Byzantine workers, so that an update computes the gradients of the honest ones;
+its floor is their products at the full speed of a core. Beside it stands what the same gradients take in one thread,
+one worker after the other.
 """
 
 import multiprocessing
@@ -23,6 +24,7 @@ from byzax import models as built_in
 from byzax.experiments.benchmarks import training_peers
 from byzax.experiments.benchmarks.models import SPEED
 from byzax.experiments.benchmarks.products import count_products
+from byzax.experiments.benchmarks.timing import family
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.base import parse_as
@@ -148,15 +150,20 @@ def measure(described: Study, runs: int) -> dict[str, float]:
         first, last = execute(described.task)
         first_s = last.wall_s - first.wall_s
         start_s = time.perf_counter() - begin - first_s
-        seconds = []
+        before, seconds = family(), []
         for _ in range(runs):
             first, last = execute(described.task)
             seconds.append(last.wall_s - first.wall_s)
-    return {
+        after = family()
+    found = {
         "start_s": start_s,
         "first_s": first_s,
         "updates_per_s": described.run.steps / statistics.median(seconds),
     }
+    if before is None or after is None:
+        return found
+    cpu_ms = 1e3 * (after.cpu_s - before.cpu_s) / (runs * described.run.steps)
+    return found | {"cpu_ms": cpu_ms, "actor_mb": after.actor_bytes / 1e6}
 
 
 def measure_apart(described: Study, runs: int) -> dict[str, float]:
@@ -219,13 +226,13 @@ def run(
         f"{os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}; floor at {SPEED / 1e9:.0f} GFLOP/s"
     )
     say(
-        f"{'model':6} {'rule':12} {'executor':26} {'updates/s':>10} {'of floor':>9} {'x byzfl':>8} {'start s':>8} "
-        f"{'first run s':>12}"
+        f"{'model':6} {'rule':12} {'executor':26} {'updates/s':>10} {'of floor':>9} {'x byzfl':>8} {'x loop':>7} "
+        f"{'start s':>8} {'first run s':>12} {'CPU ms':>7} {'actor MB':>9}"
     )
     table = []
     for (model, rule), described in cases.items():
         floor = 1 / products_floor(model, size)
-        peer = 0.0
+        peer = loop = 0.0
         for row in _measured(described, model, rule, size, repeats, peers):
             start = f"{model:6} {rule:12} {row['name']:26}"
             if "failed" in row:
@@ -235,7 +242,14 @@ def run(
             if row.pop("peer", False):
                 peer = max(peer, rate)
             against = f"{rate / peer:8.2f}" if peer else f"{'':8}"
-            times = f" {row['start_s']:8.1f} {row['first_s']:12.1f}" if "start_s" in row else ""
+            times = ""
+            if "start_s" in row:
+                loop = rate if row["name"] == "loop" else loop
+                times = f" {rate / loop:7.2f} {row['start_s']:8.1f} {row['first_s']:12.1f}"
+            if "cpu_ms" in row:
+                times += f" {row['cpu_ms']:7.1f}"
+            if row.get("actor_mb"):
+                times += f" {row['actor_mb']:9.0f}"
             say(f"{start} {rate:10.1f} {rate / floor:9.2f} {against}{times}".rstrip())
             table.append({"model": model, "rule": rule, **row, "floor_updates_per_s": floor})
             if path is not None:  # finished measurements are kept

@@ -100,6 +100,9 @@ class Ray(Description, frozen=True):
     workers_per_actor: Count | None = Field(
         default=None, description="In place of `actors`: workers that one actor hosts."
     )
+    adversary_actor: bool = Field(
+        default=False, description="Host the adversary in an actor of its own, and not beside the server."
+    )
     batch: bool = Field(
         default=False, description="Let an actor batch its workers: faster, under the promise of vectorised."
     )

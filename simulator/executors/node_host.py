@@ -1,5 +1,6 @@
 """Nodes of a network in one process of several: it carries out their events and keeps their states."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,9 @@ from byzax.simulator.diagnostics import Evaluation
 from byzax.simulator.engine import NodeLeaves, common_starts, node_leaves, restored
 from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep
 from byzax.simulator.executors.base import bits_so_far, floats, network_of, prepare, stage
+from byzax.simulator.executors.following import Follower, Told, Trade
 from byzax.simulator.executors.grouping import EventGroup, SingleEvent
+from byzax.simulator.executors.lines import Frame, Line
 from byzax.simulator.executors.parcels import Packing, Parcel, unpack
 from byzax.simulator.timeline import Timeline
 
@@ -66,6 +69,8 @@ class NodeHost:
         self.before: dict[Node, dict[Node, Any]] = {}
         self.mine, self.batch = mine, isinstance(task.executor, Ray) and task.executor.batch
         self.states: dict[Node, Any] = {}
+        # a result of each step that nobody reads a number of
+        self.blank: dict[str, EventResult] = {}
         with stage("start", seed=task.run.seed):
             begun = self.network.start(self.here)
         self.starts = common_starts(begun, self.network.nodes)
@@ -92,6 +97,13 @@ class NodeHost:
         Returns:
             The messages that other events read.
         """
+        return self._carried_out(events, recorded, *parts).parcel()
+
+    def conclude(self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel) -> tuple[Parcel, None]:
+        """Carries out the last events of an update. The second result is there to be waited for."""
+        return self.carry_out(events, recorded, *parts), None
+
+    def _carried_out(self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel) -> Packing:
         live = unpack(parts)
         if isinstance(events, SingleEvent):
             live, events = {**self.kept.get(events.step, {}), **live}, events.alone()
@@ -107,54 +119,50 @@ class NodeHost:
         places, numbers, *_ = events.events.tolist()
         for i, ((event, _), result) in enumerate(zip(inboxes, made, strict=True)):
             with stage(step.name, **step.place(event)):
-                if (ports := events.read[i]) is not None:
+                ports = events.read[i]
+                if step.unread and ports == ():
+                    sent.add_blank(numbers[i], result.message)
+                elif ports is not None:
                     sent.add(numbers[i], ports, in_numpy(result.message))
                 found, arrays = jax.tree.map(plain, result.seen), in_numpy(result.arrays if recorded else None)
             if found is not None or arrays is not None:
                 self.seen.append(SeenEvent(events.update, places[i], step.name, found, arrays))
-        return sent.parcel()
-
-    def conclude(self, events: EventGroup | SingleEvent, recorded: bool, *parts: Parcel) -> tuple[Parcel, None]:
-        """Carries out the last events of an update. The second result is there to be waited for."""
-        return self.carry_out(events, recorded, *parts), None
+        return sent
 
     def _carry_out_one(self, step: NodeStep, event: NodeEvent, inbox: list[Any]) -> EventResult:
+        if step.unread and step.name in self.blank:
+            return self.blank[step.name]
         me = step.kind, event.node
         with stage(step.name, **step.place(event)):
             made = step.run(self.here, event, self.states[me], inbox)
+        if step.unread:
+            self.blank[step.name] = made
+            return made
         # messages may be views of memory that is used again
         self.states[me] = jax.tree.map(owned, made.state)
         return made
 
-    def learn(self, groups: Sequence[EventGroup], nodes: Mapping[int, Node]) -> None:
-        """Takes the events that it carries out in every update.
+    def follow(self, path: str, place: int) -> None:
+        """Begins to carry out updates whenever the driver says so, in a thread of its own. See `Follower`.
 
         Args:
-            groups: Those of one update.
-            nodes: Its nodes of which these read the last message of the update before, by the numbers of the messages.
+            path: The socket at which the driver waits.
+            place: The place of this process among the actors.
         """
-        self.groups, self.nodes = groups, nodes
+        end = socket.socket(socket.AF_UNIX)
+        end.connect(path)
+        leader = Line(end)
+        leader.send(Frame(Told.PEER, place))
+        work = Trade(
+            self.shown,
+            lambda events, *parts: self._carried_out(events, False, *parts).loose(),
+            lambda: jax.block_until_ready(self.states),
+        )
+        self.follower = Follower(leader, work)
 
-    def show_again(self, shift: int) -> Parcel:
-        """The messages that its nodes sent last, by the numbers that they have in the events learned."""
-        return self.shown(self.nodes)
-
-    def repeat(self, shift: int, group: int, *parts: Parcel) -> Parcel:
-        """Carries out events that were learned.
-
-        Args:
-            shift: Number of updates since that of the events learned.
-            group: Their group.
-            *parts: Messages that they read, by the numbers that these have in the events learned.
-
-        Returns:
-            The messages that other events read.
-        """
-        return self.carry_out(self.groups[group].later(shift), False, *parts)
-
-    def repeat_last(self, shift: int, group: int, *parts: Parcel) -> None:
-        """Carries out events that were learned and whose messages no other event of the update reads."""
-        self.repeat(shift, group, *parts)
+    def leave(self) -> None:
+        """Ends what `follow` began, after the event that is under way."""
+        self.follower.leave()
 
     def take_seen(self) -> list[SeenEvent]:
         """Takes what was seen of the events since the last call."""

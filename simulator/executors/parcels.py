@@ -11,13 +11,20 @@ class Parcel(NamedTuple):
 
     Attributes:
         places: Number and port of each row, as inboxes name them; port -1 for a message that is one row.
-        rows: `[m, d]`: together, since each array of its own takes some microseconds; None for none.
+        rows: `[m, d]`: together, since each array of its own takes some microseconds, or m rows; None for none.
         others: Any other messages, by their numbers.
     """
 
     places: tuple[tuple[int, int], ...] = ()
-    rows: np.ndarray | None = None
+    rows: np.ndarray | Sequence[np.ndarray] | None = None
     others: Mapping[int, Any] = {}
+
+
+class Blank(NamedTuple):
+    """A row that only holds a place: its shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 class Packing:
@@ -45,9 +52,22 @@ class Packing:
         else:
             self._others[number] = message
 
+    def add_blank(self, number: int, message: Any) -> None:
+        """Puts in a message, one row, of which nobody reads the numbers.
+
+        Args:
+            number: Its number.
+            message: A row like it.
+        """
+        self._others[number] = Blank(message.shape, np.dtype(message.dtype))
+
     def parcel(self) -> Parcel:
         """The parcel."""
         return Parcel(tuple(self._places), np.stack(self._rows) if self._rows else None, self._others)
+
+    def loose(self) -> Parcel:
+        """The parcel, for whoever puts the rows into memory of its own."""
+        return Parcel(tuple(self._places), self._rows or None, self._others)
 
 
 def unpack(parcels: Sequence[Parcel]) -> dict[tuple[int, int], Any]:
@@ -56,5 +76,9 @@ def unpack(parcels: Sequence[Parcel]) -> dict[tuple[int, int], Any]:
     for places, rows, others in parcels:
         if rows is not None:
             found.update(zip(places, rows, strict=True))
-        found.update(((number, -1), message) for number, message in others.items())
+        found.update(((number, -1), _unblanked(message)) for number, message in others.items())
     return found
+
+
+def _unblanked(message: Any) -> Any:
+    return np.broadcast_to(np.zeros((), message.dtype), message.shape) if isinstance(message, Blank) else message

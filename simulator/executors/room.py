@@ -17,12 +17,14 @@ CROWDED = 8
 
 
 def processes(task: Task) -> int:
-    """The actors of a task on this machine: those of workers, the adversary and the server."""
+    """The actors of a task on this machine: those of workers, the server, and the adversary where it has one."""
     executor, n = task.executor, task.run.workers.total
     assert isinstance(executor, Ray)
     if executor.workers_per_actor is not None:
-        return -(-n // executor.workers_per_actor) + 2
-    return min(n, cores() if executor.actors == "auto" else executor.actors) + 2
+        count = -(-n // executor.workers_per_actor)
+    else:
+        count = min(n, cores() if executor.actors == "auto" else executor.actors)
+    return count + 1 + executor.adversary_actor
 
 
 def needed_bytes(task: Task) -> int:
@@ -54,7 +56,7 @@ def check(task: Task) -> str:
     key = "actors" if executor.workers_per_actor is None else "workers_per_actor"
     size = f"{count} processes take about {needed / 1e9:.3g} GB"
     if free is not None and needed > free:
-        most = max(1, int(free / (needed / count)) - 2)
+        most = max(1, int(free / (needed / count)) - 1 - executor.adversary_actor)
         way_out = f"{key}: {most if key == 'actors' else -(-task.run.workers.total // most)}"
         raise ScenarioError(
             f"executor.{key}: {size} ({needed / count / 1e6:.0f} MB each), and {free / 1e9:.3g} GB are free: take "

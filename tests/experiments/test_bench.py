@@ -250,6 +250,8 @@ def test_bench_training_measures_every_executor_beside_its_floor(tmp_path):
         assert row["updates_per_s"] > 0
         # three honest workers, eight samples
         assert row["floor_updates_per_s"] == pytest.approx(1e11 / (3 * 8 * 2 * PRODUCTS["mlp"]))
+        # what a process takes that has JAX and is no actor, or is one
+        assert ("ray" in name) == (row.get("actor_mb", 0) > 50)
 
 
 @pytest.mark.skipif("byzfl" in peers.installed_peers(), reason="byzfl is installed: this is what it does without")

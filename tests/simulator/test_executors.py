@@ -369,12 +369,12 @@ def test_the_comparison_sees_one_wrong_bit_wherever_it_is():
 @pytest.mark.slow
 def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
     changes = {"workers": {"total": 3, "byzantine": 0}}
-    one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1})
+    one_each = small(**changes, executor={"name": "ray", "workers_per_actor": 1, "adversary_actor": True})
     assert same(loop(**changes), list(ray_session(one_each)))
 
 
 @pytest.mark.parametrize(
-    ("schedule", "graphs"),
+    ("schedule", "streams"),
     [
         ("synchronous", 1),
         # other workers in every update, all with the newest model; the same workers, some with an older one
@@ -383,16 +383,16 @@ def test_one_worker_per_actor_gives_the_same_numbers(ray_session):
         by_night("asynchronous", 0),
     ],
 )
-def test_updates_in_step_are_executions_of_a_graph_and_others_are_tasks(ray_session, monkeypatch, schedule, graphs):
+def test_updates_in_step_are_carried_out_by_actors_and_others_are_tasks(ray_session, monkeypatch, schedule, streams):
     made = []
-    graph = ray_executor.planned.Graph
-    monkeypatch.setattr(ray_executor.planned, "Graph", lambda *given: made.append(graph(*given)) or made[-1])
-    monkeypatch.delattr(ray_executor.planned.Tasks if graphs else graph, "submit" if graphs else "execute")
+    stream = ray_executor.planned.Stream
+    monkeypatch.setattr(ray_executor.planned, "Stream", lambda *given: made.append(stream(*given)) or made[-1])
+    monkeypatch.delattr(ray_executor.planned.Tasks if streams else stream, "submit" if streams else "execute")
     assert len(list(ray_session(small(schedule=schedule, executor={"name": "ray", "actors": 1})))) == 3
-    assert len(made) == graphs
+    assert len(made) == streams
 
 
-def test_an_update_that_is_recorded_is_no_execution_of_the_graph_of_the_others(ray_session):
+def test_an_update_that_is_recorded_is_carried_out_beside_the_others(ray_session):
     changes = {"steps": 9, "evaluate_every": 3, "record": {"rows": 4}, "worker_momentum": 0.5}
     expected, got = loop(**changes), list(ray_session(small(**changes, executor={"name": "ray", "actors": 2})))
     assert same(expected, got)
@@ -600,7 +600,8 @@ def test_a_killed_actor_is_replaced_and_the_run_goes_on_with_the_same_numbers(
     ray_session, notices, role, name, schedule, capfd
 ):
     changes = {"steps": 400, "evaluate_every": 50, "schedule": schedule, "worker_momentum": 0.9}
-    scenario = small(**changes, executor={"name": "ray", "actors": 1})
+    alone = role == "AdversaryActor"
+    scenario = small(**changes, executor={"name": "ray", "actors": 1, "adversary_actor": alone})
     notices.clear()
     checkpoints = ray_session(scenario, saving=Saving(every_s=None, every=120))
     kept = [next(checkpoints) for _ in range(4)]

@@ -172,7 +172,7 @@ def test_a_race_does_not_fail_over_a_row_of_an_actor_that_died(ray_session, chan
 @pytest.mark.slow
 @pytest.mark.parametrize(("role", "name"), [("ServerActor", "the parameter-server"), ("AdversaryActor", "adversary")])
 def test_without_server_or_adversary_a_race_ends_with_its_name(ray_session, role, name):
-    executor = {"name": "ray", "actors": 1}
+    executor = {"name": "ray", "actors": 1, "adversary_actor": role == "AdversaryActor"}
     scenario = small(clock="wall", schedule="asynchronous", steps=5000, evaluate_every=5, executor=executor)
     checkpoints = ray_session(scenario)
     next(checkpoints)

@@ -10,6 +10,7 @@ from byzax.simulator import executors, snapshots
 from byzax.simulator.engine import EngineLost, leaves_of, restored
 from byzax.simulator.executors import RunError, driver, loop, vectorised
 from byzax.simulator.executors.driver import MOST_LOST, Saving, drive
+from tests.nightly import by_night
 from tests.simulator.conftest import same, small
 from tests.simulator.test_executors import SCENARIOS
 
@@ -62,8 +63,8 @@ def test_a_run_that_was_left_at_any_update_has_the_numbers_of_a_whole_one(name, 
                 assert rest_is_same(whole, list(execute(scenario.task, {0: snapshot})), snapshot)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SCENARIOS)
+# one of them by day: workers with states, which are dealt to several actors in turn
+@pytest.mark.parametrize("name", [name if name == "poisoned" else by_night(name) for name in SCENARIOS])
 def test_what_one_executor_left_another_one_goes_on_with(ray_session, name, tmp_path):
     scenario = small(**SCENARIOS[name], **RECORDING)
     with executors.session(scenario.executor) as execute:

@@ -1,5 +1,6 @@
 """Ray actors: workers, adversary and parameter server. Only the files of this folder import ray."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +21,18 @@ from byzax.simulator.config.study import Task
 from byzax.simulator.engine import Engine, EngineLost, Repeats, State
 from byzax.simulator.executors.base import RunError
 from byzax.simulator.executors.ray import planned, raced, raced_rounds
+from byzax.simulator.executors.ray.head import LOOK_S, Head, check_head, clean_up, connect, line, lost_head
 from byzax.simulator.executors.ray.pool import (
-    LOOK_S,
     ActorPool,
-    Head,
     carry_functions,
     causes,
-    check_head,
-    clean_up,
-    connect,
     dismiss,
     fill,
-    forget_graphs,
+    forget_lines,
     hosting,
-    line,
-    lost_head,
     not_answering,
+    others,
+    worker_name,
 )
 from byzax.simulator.parts import topology
 
@@ -52,7 +49,8 @@ def session(
     started = not ray.is_initialized()
     embedded = connect(address) if started else None
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    pool = ActorPool({}, {}, [], Head(embedded, (host, int(port)) if started and embedded is None else None))
+    head = Head(embedded, (host, int(port)) if started and embedded is None else None)
+    pool = ActorPool({}, {}, [], head, itertools.count())
     try:
         yield lambda task: _repeats(pool, task, notice)
     finally:
@@ -96,7 +94,7 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
 
     def begin() -> Engine:
         count = hosting(task)
-        fill(pool, count)
+        fill(pool, [*map(worker_name, range(count)), *others(task)])
         if not races:
             return planned.engine(pool, count, task, state)
         racing = raced if topology(task.run).rounds is None else raced_rounds
@@ -104,8 +102,8 @@ def _engine(pool: ActorPool, task: Task, states: Sequence[State] | None, notice:
 
     def close(finished: bool) -> None:
         if not finished:
-            # what is still under way in a graph would come out in the next run
-            forget_graphs(pool)
+            # what is still under way would come out in the next run
+            forget_lines(pool)
 
     with _translated(pool, races):
         made = begin()

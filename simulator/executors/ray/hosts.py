@@ -13,7 +13,9 @@ from byzax.simulator.engine import Look, NodeLeaves, State, Stretch, TakeLooks, 
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import in_numpy
 from byzax.simulator.executors.node_host import SeenEvent, joined
-from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, ActorPool, fetch, worker_name
+from byzax.simulator.executors.ray.head import fetch
+from byzax.simulator.executors.ray.pool import ActorPool, others, worker_name
+from byzax.simulator.parts import topology
 from byzax.simulator.timeline import NO_PAIRS, NO_ROWS, Rows, Timeline
 
 
@@ -24,7 +26,8 @@ class Hosts(NamedTuple):
         pool: The actors of the session.
         task: The task, of one seed.
         network: The network.
-        handles: The actors of the run: those of workers, the adversary and the server, which evaluates.
+        handles: The actors of the run: those of workers, the adversary's where it has one, and the server's, which
+            evaluates.
         hosted: For each kind of node the place in `handles` of each of its nodes.
     """
 
@@ -88,7 +91,8 @@ def take_in(
 ) -> Hosts:
     """Gives nodes to actors.
 
-    A node that is the only one of its kind is at the server's actor, or at the adversary's where it forges.
+    A node that is the only one of its kind is at the server's actor, or at the adversary's where it forges and there is
+    such an actor.
 
     Args:
         pool: The actors of the session.
@@ -103,14 +107,17 @@ def take_in(
     Returns:
         The actors, ready to go.
     """
+    names = [*map(worker_name, range(count)), *others(task)]
     forging = {step.kind for step in network.steps if step.forges}
-    hosted = {
-        kind: np.array([count + (kind not in forging)])
-        if nodes == 1 and kind != "worker"
-        else np.arange(nodes) * count // nodes
-        for kind, nodes in network.nodes.items()
-    } | dict(placed)
-    names = [*map(worker_name, range(count)), ADVERSARY, SERVER]
+    # neighbours side by side; but workers that meet nobody in turn, as among the first ones some may have no job
+    apart = topology(task.run).one_server
+
+    def hosts_of(kind: str, nodes: int) -> np.ndarray:
+        if nodes == 1 and kind != "worker":
+            return np.array([count if kind in forging else len(names) - 1])
+        return np.arange(nodes) % count if apart else np.arange(nodes) * count // nodes
+
+    hosted = {kind: hosts_of(kind, nodes) for kind, nodes in network.nodes.items()} | dict(placed)
     handles, ready = [pool.actors[name].handle for name in names], []
     rows = int(timeline.first[1])
     first = timeline._replace(

@@ -1,4 +1,4 @@
-"""Any table of events carried out by actors: as tasks that hand on references to messages, or as a compiled graph."""
+"""Any table of events carried out by actors: as tasks that hand on references to messages, or as a stream."""
 
 from typing import NamedTuple
 
@@ -10,9 +10,10 @@ from byzax.simulator.engine import Engine, State, Stretch, TakeLooks, no_rows
 from byzax.simulator.events import EventBlock
 from byzax.simulator.executors.base import network_of, prepare
 from byzax.simulator.executors.grouping import EventGroup, groups_of, is_regular
-from byzax.simulator.executors.ray.graphs import Graph, can_stream
+from byzax.simulator.executors.ray.head import fetch
 from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
-from byzax.simulator.executors.ray.pool import ActorPool, fetch
+from byzax.simulator.executors.ray.pool import ActorPool
+from byzax.simulator.executors.ray.streams import Stream, can_stream
 from byzax.simulator.executors.ray.tasks import Tasks
 from byzax.simulator.parts import message_bits
 
@@ -28,7 +29,7 @@ class TablePart(NamedTuple):
     Attributes:
         since: The first update.
         block: The events.
-        regular: Whether the graph carries them out.
+        regular: Whether the stream carries them out.
     """
 
     since: int
@@ -62,32 +63,32 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     tasks = Tasks(hosts, hosts.shown(step))
     if state:
         tasks.hold(table.rows(step), state.rows)
-    graph: Graph | None = None
+    stream: Stream | None = None
     part: TablePart | None = None
-    # whether the graph has the last messages of all nodes
+    # whether the actors have the last messages of all nodes
     streaming = False
 
     def groups(block: EventBlock, since: int, update: int) -> list[tuple[int, EventGroup]]:
         return [*groups_of(block, since, update, network.steps, hosts.at)]
 
     def part_of(update: int) -> TablePart:
-        nonlocal part, graph
+        nonlocal part, stream
         since = update - update % AT_ONCE
         if part is None or part.since != since:
             block = table.events(since, min(since + AT_ONCE, timeline.steps))
             regular = is_regular(block)
             if regular:
                 first = groups(block, since, since)
-                if graph is None and can_stream(first, message_bits(task.run) // 8):
-                    graph = Graph(hosts, first, message_bits(task.run) // 8)
-                regular = graph is not None and graph.carries(first)
+                if stream is None and can_stream(first, message_bits(task.run) // 8):
+                    stream = Stream(hosts, first)
+                regular = stream is not None and stream.carries(first)
             part = TablePart(since, block, regular)
         return part
 
     def settle() -> None:
         tasks.settle()
-        if graph is not None:
-            graph.settle()
+        if stream is not None:
+            stream.settle()
         # actors answer once all that they were asked before is done
         for seen in fetch(pool.head, hosts.seen()):
             measured.see(seen)
@@ -97,20 +98,20 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
         while step < stop:
             interrupts.check()
             since, block, regular = part_of(step)
-            stream = regular and step not in recorded
-            if stream != streaming:
+            streams = regular and step not in recorded
+            if streams != streaming:
                 settle()
                 kept = table.kept(step)
                 tasks.live = {number: each for number, each in tasks.live.items() if number not in kept}
-                if not stream:
+                if not streams:
                     tasks.live |= hosts.shown(step)
-                streaming = stream
+                streaming = streams
             begin, end = block.bounds[step - since : step - since + 2].tolist()
             names = [network.steps[each].name for each in block.step[begin:end].tolist()]
-            if stream:
-                assert graph is not None
+            if streams:
+                assert stream is not None
                 measured.add(step, names)
-                graph.execute(step)
+                stream.execute(step)
             else:
                 tasks.submit(groups(block, since, step), block, step in recorded)
                 measured.add(step, names, hosts.states() if step in recorded else ())
@@ -121,9 +122,10 @@ def engine(pool: ActorPool, count: int, task: Task, state: State | None) -> Engi
     def evaluate() -> TakeLooks:
         nonlocal measured
         if streaming:
-            # an actor that evaluates must not carry out a graph beside it
-            settle()
-            looks = look_at(hosts, step, measured, [])(True)
+            # an actor that evaluates must not carry out updates beside it
+            assert stream is not None
+            stream.settle()
+            looks = look_at(hosts, step, measured, hosts.seen())(True)
             measured = Measured(hosts, time_of)
             return lambda wait: looks
         take = look_at(hosts, step, measured, hosts.seen(), tasks.leave())

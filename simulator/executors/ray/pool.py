@@ -1,43 +1,28 @@
-"""The actors of a session: Ray is started or joined; actors are started, found dead and ended."""
+"""The actors of a session: they are started, found dead and ended."""
 
-import logging
 import os
-import re
-import shutil
-import signal
-import socket
 import sys
 import sysconfig
-import threading
 import time
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayChannelTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
 
 import byzax
-from byzax.members import plugin_folders
-from byzax.simulator import threads
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.part import parts_of, source_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
-from byzax.simulator.engine import EngineLost
-from byzax.simulator.executors.base import RunError, SessionLost
+from byzax.simulator.executors.base import RunError
+from byzax.simulator.executors.lines import Line
 from byzax.simulator.executors.racing_host import RacingHost
+from byzax.simulator.executors.ray.head import LOOK_S, Head, check_head, clean_up, connect, lost_head
 
-# How often Ray tries to reach a cluster.
-ATTEMPTS = "RAY_gcs_server_port_wait_time_s"
 # Part of a CPU that an actor asks for: those that ask for none are placed at random and not on one node after another.
 TRACE = 0.001
-# The processes that manage an embedded Ray, and the seconds after which a wait looks whether they are there.
-MANAGING = ("raylet", "gcs_server")
-LOOK_S = 1.0
 # Seconds in which the actors must have found a place on the cluster and started.
 START_S = 120
 # What more each of them may need where many share a core: imports take about 3 s of one.
@@ -65,47 +50,22 @@ class Actor(NamedTuple):
     gpu: float
 
 
-class Embedded(NamedTuple):
-    """A Ray that was started here.
-
-    Attributes:
-        folder: The folder of its logs and sockets.
-        processes: The numbers of the processes that manage it, by name; none where the system has no /proc.
-        asked: The value of $RAY_AUTH_MODE before.
-    """
-
-    folder: Path
-    processes: dict[str, int]
-    asked: str | None
-
-
-@dataclass(slots=True)
-class Head:
-    """The Ray of a session.
-
-    Attributes:
-        embedded: The one that was started here; None for one that was joined, or was there before.
-        joined: Host and port of the cluster that was joined; None for none.
-    """
-
-    embedded: Embedded | None = None
-    joined: tuple[str, int] | None = None
-
-
 class ActorPool(NamedTuple):
     """The actors of a session.
 
     Attributes:
         actors: By their names.
-        graphs: Compiled graphs by what they connect.
+        lines: Lines to actors that carry out updates by themselves, by their handles.
         dead: Causes of the deaths of actors; Ray's logs say more.
         head: The Ray that they live in.
+        numbers: A new number for each run that goes over lines.
     """
 
     actors: dict[str, Actor]
-    graphs: dict[tuple[Any, ...], Any]
+    lines: dict[tuple[Any, ...], tuple[Line, ...]]
     dead: list[str]
     head: Head
+    numbers: Iterator[int]
 
 
 def carry_functions(run: Run) -> None:
@@ -126,112 +86,6 @@ def _installed(file: str) -> bool:
     return any(os.path.abspath(file).startswith(place + os.sep) for place in places)
 
 
-def connect(address: str | None) -> Embedded | None:
-    """Starts an embedded Ray and says what it is made of, or joins the cluster at `address`."""
-    asked = None
-    # an actor must have as many threads as this process is to have: they change the last bits of some sums
-    variables = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": str(threads.requested())}
-    environment: dict[str, Any] = {"env_vars": variables}
-    if address:
-        # a node of a cluster may have other code than this one: it gets this package; plug-ins it must have itself
-        environment["py_modules"] = [os.path.dirname(str(byzax.__file__))]
-        environment["env_vars"]["BYZAX_PLUGINS"] = os.pathsep.join(map(os.path.abspath, plugin_folders()))
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # an embedded Ray listens on every network of the machine: it always asks for its token, as it does by itself
-        # where this says nothing
-        asked = os.environ.pop("RAY_AUTH_MODE", None)
-    if address and address.startswith("ray://"):
-        raise RunError(
-            f"Ray at {address}: Ray Client carries no compiled graphs: run byzax on a node of the cluster, with the "
-            "address that `ray start` printed there, or auto"
-        )
-    # Ray would make 20 attempts of 40 s each to reach what is not a cluster
-    if impatient := bool(address) and ATTEMPTS not in os.environ:
-        os.environ[ATTEMPTS] = "1"
-    logging.getLogger("ray.dag.compiled_dag_node").setLevel(logging.CRITICAL)
-    handler = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        # Ray forks and at once replaces the new process: none of JAX's threads is missed in between
-        warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
-        try:
-            made = ray.init(
-                # without an address Ray would join whatever cluster the environment names
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                runtime_env=environment,
-                # Ray's default of 15 starves the actors of an embedded Ray beside any other process
-                _system_config=None if address else {"worker_niceness": 0},
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            where = f"Ray at {address} (with RAY_AUTH_MODE=token if it asks for one)" if address else "Ray"
-            raise RunError(f"{where}: {line(error)}") from None
-        finally:
-            # an embedded Ray, started later, needs more than that
-            if impatient:
-                del os.environ[ATTEMPTS]
-            # Ray puts up a handler of its own, which would leave at once
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
-    if address:
-        return None
-    folder = made.address_info["session_dir"]  # pyright: ignore[reportAttributeAccessIssue]
-    return Embedded(Path(folder), _managing_processes(), asked)
-
-
-def _managing_processes() -> dict[str, int]:
-    """The processes that Ray started here to manage itself, by name; none where the system has no /proc."""
-    processes = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        name, state, parent = _process(stat)
-        if name in MANAGING and parent == os.getpid() and state != "Z":
-            processes[name] = int(stat.parent.name)
-    return processes
-
-
-def _process(stat: Path) -> tuple[str, str, int]:
-    """Name, state and parent of a process; empty for one that ended."""
-    try:
-        _, name, state, parent = re.match(r"(\d+) \((.*)\) (\S) (\d+)", stat.read_text(), re.DOTALL).groups()  # pyright: ignore[reportOptionalMemberAccess]
-    except (OSError, AttributeError):
-        return "", "", 0
-    return name, state, int(parent)
-
-
-def lost_head(head: Head) -> str:
-    """Names the process of Ray, or the cluster, that is gone; empty where all is there."""
-    if head.embedded is not None:
-        for name, number in head.embedded.processes.items():
-            now, state, _ = _process(Path(f"/proc/{number}/stat"))
-            if now != name or state == "Z":
-                return f"Ray's process {name}"
-    if head.joined is not None:
-        try:
-            socket.create_connection(head.joined, timeout=LOOK_S).close()
-        except OSError:
-            return f"the cluster at {head.joined[0]}:{head.joined[1]}"
-    return ""
-
-
-def check_head(head: Head) -> None:
-    """Raises EngineLost where Ray, started here, died; SessionLost where the cluster that was joined is gone."""
-    if lost := lost_head(head):
-        if head.embedded is None:
-            raise SessionLost(f"Ray: {lost} is gone")
-        raise EngineLost(f"{lost} died")
-
-
-def fetch(head: Head, references: Any) -> Any:
-    """`ray.get`, which looks from time to time whether Ray is still there: it would wait for minutes, or for ever."""
-    while True:
-        try:
-            return ray.get(references, timeout=LOOK_S)
-        except (GetTimeoutError, RayChannelTimeoutError):
-            check_head(head)
-
-
 def revive(pool: ActorPool) -> None:
     """Starts Ray anew where one that was started here has died."""
     if pool.head.embedded is None:
@@ -239,36 +93,21 @@ def revive(pool: ActorPool) -> None:
     elif lost := lost_head(pool.head):
         pool.dead.append(f"{lost} died")
         pool.actors.clear()
-        pool.graphs.clear()
+        _close(pool)
         ray.shutdown()
         clean_up(pool.head.embedded, keep_logs=True)
         pool.head.embedded = connect(None)
 
 
-def clean_up(embedded: Embedded, keep_logs: bool) -> None:
-    """Removes what an embedded Ray that has ended leaves behind: semaphores of compiled graphs, and its folder."""
-    if embedded.asked is None:
-        os.environ.pop("RAY_AUTH_MODE", None)
-    else:
-        os.environ["RAY_AUTH_MODE"] = embedded.asked
-    if "raylet" in embedded.processes:
-        for path in Path("/dev/shm").glob(f"sem.*{embedded.processes['raylet']}-*"):
-            path.unlink(missing_ok=True)
-    if not keep_logs:
-        shutil.rmtree(embedded.folder, ignore_errors=True)
-        latest = embedded.folder.with_name("session_latest")
-        if latest.is_symlink() and latest.readlink() == embedded.folder:
-            latest.unlink(missing_ok=True)
-
-
-def line(error: Exception) -> str:
-    """The message of an error on one line, of at most 300 characters."""
-    return " ".join(str(error).split())[:300]
-
-
 def worker_name(number: int) -> str:
     """The name of a worker actor in messages."""
     return f"worker actor {number}"
+
+
+def others(task: Task) -> list[str]:
+    """The names of the actors of a task that are none of workers, that of the server last."""
+    assert isinstance(task.executor, Ray)
+    return [ADVERSARY, SERVER] if task.executor.adversary_actor else [SERVER]
 
 
 def hosting(task: Task) -> int:
@@ -283,11 +122,11 @@ def hosting(task: Task) -> int:
     return min(n, max(1, int(resources.get("GPU", 0) or resources.get("CPU", 1))))
 
 
-def fill(pool: ActorPool, count: int) -> None:
-    """Starts the actors that are not there yet or died: `count` of workers, adversary and server."""
+def fill(pool: ActorPool, names: Sequence[str]) -> None:
+    """Starts those of these actors that are not there yet or died."""
     revive(pool)
     dismiss(pool, not_answering(pool))
-    roles = {SERVER: ServerActor, ADVERSARY: AdversaryActor} | {worker_name(i): WorkerActor for i in range(count)}
+    roles = {name: {SERVER: ServerActor, ADVERSARY: AdversaryActor}.get(name, WorkerActor) for name in names}
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # the workers of a GPU share nine tenths of it; server and adversary fit into what is left
     small, workers = min(gpus, 0.05), len({*pool.actors, *roles} - {SERVER, ADVERSARY})
@@ -295,12 +134,12 @@ def fill(pool: ActorPool, count: int) -> None:
     # an actor that was started when there were fewer holds more than that
     hosts = pool.actors.keys() - {SERVER, ADVERSARY}
     dismiss(pool, [name for name in hosts if pool.actors[name].gpu > share])
-    for name, role in roles.items():
-        if name not in pool.actors:
-            gpu = share if role is WorkerActor else small
-            options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
-            pool.actors[name] = Actor(ray.remote(role).options(**options).remote(), gpu)
-    if missing := not_answering(pool):
+    hired = [name for name in roles if name not in pool.actors]
+    for name in hired:
+        gpu = share if roles[name] is WorkerActor else small
+        options = {"num_cpus": TRACE, "num_gpus": gpu, "scheduling_strategy": "SPREAD"}
+        pool.actors[name] = Actor(ray.remote(roles[name]).options(**options).remote(), gpu)
+    if hired and (missing := not_answering(pool)):
         who = " and ".join(f"{name} (asks for {pool.actors[name].gpu:.3g} GPU, {TRACE} CPU)" for name in missing)
         free, whole = ray.available_resources(), ray.cluster_resources()
         offer = " and ".join(f"{free.get(kind, 0):.4g} of {whole.get(kind, 0):g} {kind}" for kind in ("GPU", "CPU"))
@@ -309,9 +148,9 @@ def fill(pool: ActorPool, count: int) -> None:
 
 
 def dismiss(pool: ActorPool, names: Iterable[str]) -> None:
-    """Ends these actors, and the compiled graphs they may be part of."""
+    """Ends these actors, and the lines to them."""
     for name in names:
-        forget_graphs(pool)
+        forget_lines(pool)
         ray.kill(pool.actors.pop(name).handle)
 
 
@@ -355,12 +194,16 @@ def cause(error: RayError) -> str:
     return text.strip().splitlines()[-1][:300]
 
 
-def forget_graphs(pool: ActorPool) -> None:
-    """Tears down the compiled graphs of a pool."""
-    for graph in pool.graphs.values():
-        try:
-            graph.teardown()
-        except RayError:
-            # an actor of the graph is dead: the others have left it all the same
-            continue
-    pool.graphs.clear()
+def forget_lines(pool: ActorPool) -> None:
+    """Ends the lines of a pool: its actors leave what they carry out by themselves."""
+    for actors in pool.lines:
+        for actor in actors:
+            # not waited for: what is asked next comes after it, and an actor may be dead
+            actor.leave.remote()
+    _close(pool)
+
+
+def _close(pool: ActorPool) -> None:
+    for line in (line for lines in pool.lines.values() for line in lines):
+        line.close()
+    pool.lines.clear()

@@ -16,17 +16,9 @@ from byzax.simulator.engine import Engine, Stretch, TakeLooks
 from byzax.simulator.executors.base import evaluation_steps, network_of, plan, prepare
 from byzax.simulator.executors.grouping import SingleEvent
 from byzax.simulator.executors.racing import Crew, Done, race
+from byzax.simulator.executors.ray.head import check_head, fetch
 from byzax.simulator.executors.ray.hosts import Measured, look_at, take_in
-from byzax.simulator.executors.ray.pool import (
-    ADVERSARY,
-    SERVER,
-    ActorPool,
-    cause,
-    check_head,
-    fetch,
-    not_answering,
-    worker_name,
-)
+from byzax.simulator.executors.ray.pool import ADVERSARY, SERVER, ActorPool, cause, not_answering, worker_name
 from byzax.simulator.server_table import FORGE, UPDATE, WORK
 from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import UNPLANNED, Rows, Timeline
@@ -82,7 +74,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     hosts = take_in(pool, count, task, network, prepared.timeline, None, at_server=["worker"])
     forged_workers = build_forged_workers(prepared.first, here)
     # the others may die, and measure nothing
-    adversary, server = hosts.handles[-2:]
+    server, adversary = hosts.handles[-1], hosts.handles[int(hosts.hosted["adversary"][0])]
     conclude = server.conclude.options(num_returns=2)
     computes = [handle.compute.options(num_returns=2) for handle in hosts.handles]
     ((first, (model, _)),) = hosts.shown(0).items()
@@ -107,7 +99,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
 
     def look(step: int) -> None:
         nonlocal measured
-        evaluations[step] = look_at(hosts, step, measured, hosts.seen(-2), [*under_way])
+        evaluations[step] = look_at(hosts, step, measured, hosts.seen(count), [*under_way])
         measured = Measured(hosts, lambda update: float(timelines()[0].time_s[update]))
         under_way.clear()
 
@@ -236,7 +228,7 @@ def engine(pool: ActorPool, count: int, task: Task, notice: Callable[[str], None
     def since() -> list[Stretch]:
         fetch(pool.head, under_way)
         under_way.clear()
-        for seen in fetch(pool.head, hosts.seen(-2)):
+        for seen in fetch(pool.head, hosts.seen(count)):
             measured.see(seen)
         return [measured.stretch()]
 

@@ -12,8 +12,9 @@ from byzax.simulator.diagnostics import Diagnostics, Update
 from byzax.simulator.engine import Engine, Look, Stretch, TakeLooks, stretch_of
 from byzax.simulator.executors.base import evaluation_steps, in_numpy, network_of, prepare
 from byzax.simulator.executors.node_host import joined
+from byzax.simulator.executors.ray.head import fetch
 from byzax.simulator.executors.ray.hosts import take_in
-from byzax.simulator.executors.ray.pool import ActorPool, fetch, worker_name
+from byzax.simulator.executors.ray.pool import ActorPool, worker_name
 from byzax.simulator.executors.ray.racing_actors import RacingActors
 from byzax.simulator.executors.round_racing import race_rounds
 from byzax.simulator.executors.round_record import RaceRecord

@@ -11,8 +11,9 @@ from ray.exceptions import RayActorError
 from byzax.simulator.events import Node
 from byzax.simulator.executors.grouping import SingleEvent
 from byzax.simulator.executors.node_host import SeenEvent
+from byzax.simulator.executors.ray.head import check_head
 from byzax.simulator.executors.ray.hosts import Hosts
-from byzax.simulator.executors.ray.pool import cause, check_head
+from byzax.simulator.executors.ray.pool import cause
 from byzax.simulator.executors.round_crew import News, RoundCrew
 from byzax.simulator.executors.round_record import Turn
 from byzax.simulator.executors.turn_events import TurnEvents

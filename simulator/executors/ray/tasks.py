@@ -10,8 +10,8 @@ import ray
 from byzax.simulator.events import EventBlock, KeptRows
 from byzax.simulator.executors.grouping import EventGroup
 from byzax.simulator.executors.parcels import Parcel, unpack
+from byzax.simulator.executors.ray.head import fetch
 from byzax.simulator.executors.ray.hosts import Hosts
-from byzax.simulator.executors.ray.pool import fetch
 
 
 class Tasks:
