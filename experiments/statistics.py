@@ -4,12 +4,13 @@ Seeds are the unit: runs of two settings with the same seed share data, batches 
 difference is a pair.
 """
 
+# scipy.stats takes most of a second to import: it is imported where it is used
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -17,6 +18,10 @@ LEVEL = 0.05
 RESAMPLES, SEED = 9_999, 0
 # Smallest number of values whose interval is given: of two the bootstrap knows three means.
 FEWEST = 3
+# Most pairs with equal differences of which all signs are gone through, as scipy's `wilcoxon` does.
+MOST_SIGNS = 13
+# Results that are kept: all tables of a study are made for the terminal, in Markdown, CSV and LaTeX.
+KEPT = 10_000
 
 
 class Interval(NamedTuple):
@@ -76,11 +81,18 @@ def mean_interval(values: Sequence[float]) -> Interval:
     References:
         Efron and Tibshirani 1993, "An Introduction to the Bootstrap"
     """
-    given = np.asarray(values, float)
+    return _mean_interval(tuple(map(float, values)))
+
+
+@functools.lru_cache(KEPT)
+def _mean_interval(values: tuple[float, ...]) -> Interval:
+    from scipy import stats
+
+    given = np.asarray(values)
     if len(given) < FEWEST or not np.isfinite(given).all():
         return NOTHING
     if (given == given[0]).all():
-        return Interval(given[0], given[0])
+        return Interval(values[0], values[0])
     # corrected for bias and skewness it jumps by several percent of its width where few values are rounded otherwise
     found = stats.bootstrap(
         (given,),
@@ -106,11 +118,62 @@ def worst_interval(values: np.ndarray, higher_is_better: bool) -> Interval:
     """
     if values.shape[1] < FEWEST or not np.isfinite(values).all():
         return NOTHING
+    return _worst_interval(tuple(map(tuple, values.tolist())), higher_is_better)
+
+
+@functools.lru_cache(KEPT)
+def _worst_interval(rows: tuple[tuple[float, ...], ...], higher_is_better: bool) -> Interval:
+    values = np.asarray(rows)
     drawn = np.random.default_rng(SEED).integers(0, values.shape[1], (RESAMPLES, values.shape[1]))
     means = values[:, drawn].mean(axis=2)
     worst = means.min(axis=0) if higher_is_better else means.max(axis=0)
     low, high = np.quantile(worst, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(low), float(high))
+
+
+def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[float, ...]:
+    """The differences of two settings, first minus second, on their common seeds.
+
+    Args:
+        first: The values of one by seeds.
+        second: Those of the other.
+
+    Returns:
+        A difference for each common seed, by rising seeds; those that are not finite are left out.
+    """
+    common = sorted(first.keys() & second.keys())
+    return tuple(each for seed in common if math.isfinite(each := first[seed] - second[seed]))
+
+
+@functools.lru_cache(KEPT)
+def signed_rank_p(differences: tuple[float, ...]) -> float:
+    """The two-sided p-value of Wilcoxon's signed-rank test, exact for few pairs.
+
+    Args:
+        differences: Of pairs.
+
+    Returns:
+        The p-value; 1 where all differences are 0, or there are none.
+
+    References:
+        Wilcoxon 1945, "Individual Comparisons by Ranking Methods"
+    """
+    from scipy import stats
+
+    given = np.array([each for each in differences if each])
+    if not given.size:
+        return 1.0
+    sizes = np.abs(given)
+    tested: Any
+    if len(given) > MOST_SIGNS or len(np.unique(sizes)) == len(given):
+        tested = stats.wilcoxon(given)
+    else:
+        # of equal differences `wilcoxon` goes through all signs too, one after the other
+        ranks = np.sign(given) * stats.rankdata(sizes)
+        tested = stats.permutation_test(
+            (ranks,), np.sum, permutation_type="samples", n_resamples=2**MOST_SIGNS, vectorized=True
+        )
+    return float(tested.pvalue)
 
 
 def compare_pairs(first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:
@@ -121,19 +184,11 @@ def compare_pairs(first: Mapping[int, float], second: Mapping[int, float]) -> Co
         second: Those of the other.
 
     Returns:
-        The comparison; seeds with a value that is not finite do not count.
-
-    References:
-        Wilcoxon 1945, "Individual Comparisons by Ranking Methods"
+        The comparison.
     """
-    common = sorted(seed for seed in first.keys() & second.keys() if math.isfinite(first[seed] - second[seed]))
-    differences = np.array([first[seed] - second[seed] for seed in common])
-    if not len(common):
-        return Comparison(math.nan, NOTHING, 0, 1.0)
-    # exact for few pairs, also where differences are 0 or equal
-    tested: Any = stats.wilcoxon(differences) if differences.any() else None
-    p = 1.0 if tested is None else float(tested.pvalue)
-    return Comparison(float(differences.mean()), mean_interval(differences.tolist()), len(common), p)
+    differences = paired_differences(first, second)
+    mean = float(np.mean(differences)) if differences else math.nan
+    return Comparison(mean, mean_interval(differences), len(differences), signed_rank_p(differences))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -179,6 +234,8 @@ def interquartile_mean(values: np.ndarray) -> float:
     References:
         Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
     """
+    from scipy import stats
+
     return float(stats.trim_mean(np.ravel(values), 0.25))
 
 
@@ -215,6 +272,8 @@ def rank(values: np.ndarray, higher_is_better: bool) -> Ranking:
     References:
         Demsar 2006, "Statistical Comparisons of Classifiers over Multiple Data Sets"
     """
+    from scipy import stats
+
     settings, methods = values.shape
     ranks = stats.rankdata(-values if higher_is_better else values, axis=1)
     critical = p = math.nan

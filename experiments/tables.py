@@ -27,10 +27,11 @@ from byzax.experiments.statistics import (
     LEVEL,
     NOTHING,
     Interval,
-    compare_pairs,
     holm,
     mean_interval,
+    paired_differences,
     seeds_needed,
+    signed_rank_p,
     worst_interval,
 )
 
@@ -248,13 +249,13 @@ def _best(
                 continue
             first = max(usable, key=lambda i: sign * cells[i][j].mean)
             others = [i for i in usable if i != first]
-            found = [compare_pairs(cells[first][j].by_seed, cells[i][j].by_seed) for i in others]
-            needed, pairs = seeds_needed(len(others)), min(each.pairs for each in found)
+            found = [paired_differences(cells[first][j].by_seed, cells[i][j].by_seed) for i in others]
+            needed, pairs = seeds_needed(len(others)), min(map(len, found))
             if pairs < needed:
                 short.append(Shortage(pairs, len(usable), needed))
                 continue
             marked[first][j] = True
-            for i, p in zip(others, holm([each.p for each in found]), strict=True):
+            for i, p in zip(others, holm([*map(signed_rank_p, found)]), strict=True):
                 marked[i][j] = p > LEVEL
     return marked, max(short, key=lambda each: each.needed - each.seeds, default=None)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from byzax.experiments.statistics import (
     compare_pairs,
@@ -16,6 +17,7 @@ from byzax.experiments.statistics import (
     profile,
     rank,
     seeds_needed,
+    signed_rank_p,
     worst_interval,
 )
 
@@ -85,6 +87,16 @@ def test_pairs_are_compared_by_the_exact_signed_rank_test(sizes, data):
     assert found.p == pytest.approx(exact_p(differences))
     other = compare_pairs(second, first)
     assert (other.difference, other.p) == pytest.approx((-found.difference, found.p))
+
+
+@pytest.mark.parametrize("count", [3, 6, 9])
+def test_equal_differences_have_the_p_value_that_scipy_gives_them(count):
+    draw = np.random.default_rng(count)
+    for _ in range(4):
+        differences = draw.integers(-3, 4, count) / 8
+        if differences.any():
+            without = differences[differences != 0]
+            assert signed_rank_p(tuple(differences.tolist())) == pytest.approx(stats.wilcoxon(without).pvalue)
 
 
 def test_pairs_that_are_equal_or_missing_show_nothing():
