@@ -209,6 +209,8 @@ class NodeStep(NamedTuple):
             or of its state where it reads none. None where it reads what was sent.
         unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it:
             compiled loops may leave its events out.
+        shared: Whether several devices may carry out one of its events together, a slice of the coordinates each: the
+            loops in all of its events have one length, so that devices can exchange what they have within them.
     """
 
     name: str
@@ -225,6 +227,7 @@ class NodeStep(NamedTuple):
     keeps: str = ""
     receives: Sending | None = None
     unread: bool = False
+    shared: bool = False
 
     @property
     def run(self) -> CarryOut:

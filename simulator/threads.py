@@ -99,11 +99,11 @@ def _check_devices(devices: int) -> None:
         return
     if backend == "cpu":
         raise ScenarioError(
-            f"executor.mesh.workers: {devices} devices are needed, and JAX has started with {there} in this process: "
+            f"executor.mesh: {devices} devices are needed, and JAX has started with {there} in this process: "
             f"take a new process for this run, or set JAX_NUM_CPU_DEVICES={devices} before JAX starts"
         )
     raise ScenarioError(
-        f"executor.mesh.workers: {devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
+        f"executor.mesh: {devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
     )
 
 

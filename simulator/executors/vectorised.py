@@ -27,10 +27,17 @@ from byzax.simulator.engine import (
 )
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_numpy, network_of, prepare, stage
-from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
+from byzax.simulator.executors.compiled_updates import (
+    Functions,
+    LoopState,
+    Watching,
+    build_advance,
+    fill_up,
+    padded_state,
+)
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
-from byzax.simulator.mesh import first_copy, to_all
+from byzax.simulator.mesh import ONE_DEVICE, MeshShape, known_to_models, on_host, to_all
 from byzax.simulator.world import World, stack
 
 # Updates of one compiled loop at most, and their work: samples times parameters.
@@ -41,7 +48,7 @@ class Compiled(NamedTuple):
     """A run of one seed, ready for compiled loops."""
 
     seed: int
-    devices: int
+    mesh: MeshShape
     prepared: Prepared
     network: Network
     here: World
@@ -60,7 +67,7 @@ class Compiled(NamedTuple):
     @property
     def functions(self) -> Functions:
         """The functions of its network that are compiled."""
-        return Functions(self.network.steps, self.network.show, self.network.measure, self.devices)
+        return Functions(self.network.steps, self.network.show, self.network.measure, self.mesh)
 
 
 @contextmanager
@@ -78,13 +85,13 @@ def repeats(task: Task) -> Iterator[Repeats]:
     compilation.use_disk_cache()
     runs = [task.run.replace(seed=seed) for seed in task.seeds]
     assert isinstance(task.executor, Vectorised)
-    devices = task.executor.mesh.workers
-    ready = [prepare(run, devices=devices) for run in runs]
+    mesh = MeshShape(task.executor.mesh.workers, task.executor.mesh.parameters)
+    ready = [prepare(run, mesh=mesh) for run in runs]
 
     def build(run: Run, prepared: Prepared, least: int = 0) -> Compiled:
         network, here = network_of(run, prepared)
         held = held_rows(network.steps, prepared.timeline, task.run.workers.total, least)
-        return Compiled(run.seed, devices, prepared, network, here, held, Program(network, prepared.timeline, held))
+        return Compiled(run.seed, mesh, prepared, network, here, held, Program(network, prepared.timeline, held))
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
@@ -104,22 +111,24 @@ def repeats(task: Task) -> Iterator[Repeats]:
 class NodeStates(Mapping[Node, Any]):
     """The states of all nodes of one seed, each taken out of those of its kind when it is asked for."""
 
-    def __init__(self, kinds: Mapping[str, Any], counts: Mapping[str, int], seed: int) -> None:
+    def __init__(self, kinds: Mapping[str, Any], counts: Mapping[str, int], seed: int, mesh: MeshShape) -> None:
         """Takes the states.
 
         Args:
             kinds: Those of all seeds by kind, `[seeds, nodes, ...]` each.
             counts: The number of nodes of each kind.
             seed: The place of the seed.
+            mesh: Shape of the mesh that they are split over.
         """
         self._kinds, self._counts, self._seed = kinds, counts, seed
+        self._take = _take if mesh == ONE_DEVICE else on_host
         self._found: dict[Node, Any] = {}
 
     def __getitem__(self, node: Node) -> Any:
         """The state of a node."""
         if node not in self._found:
             kind, i = node
-            self._found[node] = _take(self._kinds[kind], self._seed, i)
+            self._found[node] = self._take(self._kinds[kind], self._seed, i)
         return self._found[node]
 
     def __iter__(self) -> Iterator[Node]:
@@ -152,7 +161,7 @@ def _start(compiled: Compiled, state: engine.State | None) -> tuple[LoopState, i
         if all(each is first for each in others):
             nodes[kind] = jax.tree.map(lambda leaf, n=count: _repeated(leaf, n), first)
         else:
-            nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
+            nodes[kind] = jax.tree.map(_stacked_on_host, first, *others)
     rows: Any = np.zeros((held.num_slots, len(params)), params.dtype)
     last: Any = tuple(np.zeros((network.nodes["worker"], len(params)), params.dtype) for _ in range(held.lanes))
     if state is not None:
@@ -185,15 +194,25 @@ def _repeated(leaf: Any, count: int) -> Any:
     return np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
 
 
+def _stacked_on_host(*leaves: Any) -> Any:
+    if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        return jnp.stack(leaves)
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
 def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State] | None) -> Engine:
     """The engine of seeds whose tables have the same form."""
     network, program, count = seeds[0].network, seeds[0].program, len(seeds)
     timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
-    devices, weights = seeds[0].devices, n if task.record.weights else 0
-    worlds = to_all(stack([each.here for each in seeds]), devices)
     begun, (d, *_) = zip(*map(_start, seeds, states or [None] * count), strict=True)
-    present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
-    present = to_all(present, devices)
+    weights, mesh = n if task.record.weights else 0, seeds[0].mesh
+    functions = seeds[0].functions._replace(d=d)
+    worlds = to_all(stack([each.here for each in seeds]), mesh)
+    if mesh == ONE_DEVICE:
+        present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
+    else:
+        # whole arrays may be larger than what one device has room for
+        present = padded_state(functions, jax.tree.map(_stacked_on_host, *begun))
     del begun
     step = begin = states[0].step if states else 0
     parts: list[tuple[Diagnostics, np.ndarray]] = []
@@ -205,7 +224,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded)}), int)
 
     def nodes_of(seed: int) -> NodeStates:
-        return NodeStates(first_copy(present.nodes), network.nodes, seed)
+        return NodeStates(present.nodes, network.nodes, seed, mesh)
 
     def advance(stop: int) -> int:
         nonlocal step, present
@@ -217,16 +236,16 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             stretches = [fill_up(length, *each.program.events(since, until), widest) for each in seeds]
             stretch = jax.tree.map(lambda *each: np.stack(each), *stretches)
             alone = since in recorded
-            carry_out = build_advance(seeds[0].functions, kind, Watching(n if alone else weights, alone))
-            with stage("advance", step=until):
+            carry_out = build_advance(functions, kind, Watching(n if alone else weights, alone))
+            with stage("advance", step=until), known_to_models(mesh):
                 present, *measured, arrays = carry_out(worlds, present, stretch)
                 # a stretch is filled up to a length that is compiled already
                 there = slice(length)
-                diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(jax.device_get(measured)))
+                diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(on_host(measured)))
                 parts.append((diagnostics, shares[:, :, :weights]))
             step = until
             if alone:
-                keep(since, kind, (diagnostics, shares, arrays))
+                keep(since, kind, (diagnostics, shares, on_host(arrays)))
         return step
 
     def keep(update: int, kind: UpdateKind, found: tuple[Diagnostics, np.ndarray, list[Any]]) -> None:
@@ -271,7 +290,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         return lambda wait: looks
 
     def left() -> list[engine.State]:
-        found, copy = [], first_copy(present)
+        found, copy = [], present if mesh == ONE_DEVICE else on_host(present)
         for i, each in enumerate(seeds):
             places = each.network.table.rows(step).places
             held, last = np.asarray(copy.held[i]), [np.asarray(lane[i]) for lane in copy.last]
