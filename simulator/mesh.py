@@ -17,10 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from byzax.models._splitting import PARAMETERS
+
 Array = jax.Array
 
-# the names of the axes in compiled code
-WORKERS, PARAMETERS = "workers", "parameters"
+# the name of the other axis in compiled code
+WORKERS = "workers"
 # all devices, in the order of the slices of coordinates that they have where all rows are looked at together
 ALL = (PARAMETERS, WORKERS)
 # of arrays that all devices have

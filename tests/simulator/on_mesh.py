@@ -5,6 +5,7 @@ file. A process has one number of devices; meshes of fewer ones are made of the 
 """
 
 import json
+import math
 import pickle
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byzax import models
 from byzax.aggregators import Context
+from byzax.models._splitting import arrays_of
 from byzax.simulator import columns, executors, mesh, threads
 from byzax.simulator.columns import BLOCK, over_columns
 from byzax.simulator.contracts import build_rule
@@ -133,6 +136,60 @@ def mistake(workers, parameters, name):
     finally:
         columns.Slice, jax.lax.all_gather = kept
         over_columns.cache_clear()
+
+
+def layers(parts, *shapes):
+    """Tells whether each device has its part of the arrays of a vector, and whether the way back gives the vector."""
+    shape, d = MeshShape(1, parts), sum(map(math.prod, shapes))
+    values = np.random.default_rng(0).normal(size=d).astype(np.float32)
+
+    def arrays(vector):
+        return arrays_of(spread(unpadded(vector), shape, d), shapes)
+
+    def gradient(vector):
+        # of half the sum of squares: the vector itself
+        return jax.grad(lambda params: sum((each**2).sum() / 2 for each in arrays_of(params, shapes)))(unpadded(vector))
+
+    with mesh.known_to_models(shape):
+        vector = padded(values, shape, d)
+        found = jax.jit(arrays)(vector)
+        back = mesh.on_host(jax.jit(lambda vector: padded(gradient(vector), shape, d))(vector))
+    begin, right = 0, np.array_equal(back, values)
+    for array, size in zip(found, shapes, strict=True):
+        whole = values[begin : begin + math.prod(size)].reshape(size)
+        begin += whole.size
+        if len(size) > 1 and max(size[-2:]) % parts == 0:
+            axis = len(size) - (1 if size[-1] >= size[-2] else 2)
+            wanted = np.split(whole, parts, axis)
+            right &= all(np.array_equal(each.data, wanted[each.device.id]) for each in array.addressable_shards)
+        right &= np.array_equal(array, whole)
+    return right
+
+
+def gradients(workers, parameters, name, size, options=None):
+    """The largest difference of gradients of some workers from those on one device, relative to the largest value."""
+    shape, model = MeshShape(workers, parameters), models.build(name, size, 10, **(options or {}))
+    params = model.init(jax.random.key(0))
+    d, count = len(params), 3
+    x_key, y_key = jax.random.split(jax.random.key(1))
+    given = (count, 4, *size)
+    x = jax.random.randint(x_key, given, 0, 10) if len(size) == 1 else jax.random.normal(x_key, given)
+    samples = x, jax.random.randint(y_key, (count, 4), 0, 10)
+
+    def some(params, samples):
+        def one(sample):
+            return jax.grad(model.loss)(params, *sample)
+
+        return jax.vmap(one)(samples) if model.batch else jax.lax.map(one, samples)
+
+    def split(params, samples):
+        rows = in_parts(some, spread(unpadded(params), shape, d), samples, count, shape, whole_rows=False)
+        return padded(to_columns(rows, shape), shape, d)
+
+    expected = np.asarray(jax.jit(some)(params, samples))
+    with mesh.known_to_models(shape):
+        got = mesh.on_host(jax.jit(split)(padded(np.asarray(params), shape, d), mesh.to_all(samples, shape)))
+    return float(np.abs(got - expected).max() / np.abs(expected).max())
 
 
 if __name__ == "__main__":

@@ -66,11 +66,30 @@ def test_what_is_split_keeps_its_numbers_and_no_device_has_all_of_it(tmp_path):
         ("rule", 2, 2, "trimmed_mean"),
         ("rule", 2, 2, "norm_clipping"),
         *(("mistake", 2, 2, name) for name in MISTAKES),
+        # pieces that end within rows, within columns, and biases across them
+        ("layers", 4, [3, 5, 8], [8], [3, 16], [3], [16, 3], [5, 4], [2]),
+        ("gradients", 2, 2, "mlp", [6, 5], {"hidden": [13]}),
         ("run", 2, 2, BY_DAY),
     ]
-    *made, got = on_mesh(tmp_path, 4, *checks)
-    assert made == [(True, each[-1]) for each in (*PARTS, *PLACES)] + [True, True, False, False]
+    *made, error, got = on_mesh(tmp_path, 4, *checks)
+    assert made == [(True, each[-1]) for each in (*PARTS, *PLACES)] + [True, True, False, False, True]
+    assert error < 1e-5
     assert_close(loop(**BY_DAY), got)
+
+
+# of each kind of layer: dense, convolutions, recurrent, attention
+MODELS = [
+    ("softmax", [9, 7]), ("mlp", [28, 28], {"hidden": [50, 50, 7]}), ("cnn", [28, 28]), ("lenet", [28, 28]),
+    ("lstm", [6, 5]), ("gru", [6, 5]), ("rnn", [12], {"vocabulary": 10}), ("transformer", [12], {"vocabulary": 10}),
+    ("resnet20", [8, 8, 3]),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 4), (1, 8), (2, 4), (4, 2)])
+def test_gradients_of_split_layers_are_those_of_one_device(shape, tmp_path):
+    errors = on_mesh(tmp_path, shape[0] * shape[1], *(("gradients", *shape, *model) for model in MODELS))
+    assert {model[0]: error for model, error in zip(MODELS, errors, strict=True) if error > 1e-5} == {}
 
 
 RULES = [
