@@ -87,11 +87,7 @@ def repeats(task: Task) -> Iterator[Repeats]:
     assert isinstance(task.executor, Vectorised)
     mesh = MeshShape(task.executor.mesh.workers, task.executor.mesh.parameters)
     ready = [prepare(run, mesh=mesh) for run in runs]
-
-    def build(run: Run, prepared: Prepared, least: int = 0) -> Compiled:
-        network, here = network_of(run, prepared)
-        held = held_rows(network.steps, prepared.timeline, task.run.workers.total, least)
-        return Compiled(run.seed, mesh, prepared, network, here, held, Program(network, prepared.timeline, held))
+    build = partial(_build, mesh)
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
@@ -106,6 +102,12 @@ def repeats(task: Task) -> Iterator[Repeats]:
         together.setdefault(sized.form, []).append(sized)
     for seeds in together.values():
         yield Repeats(tuple(each.seed for each in seeds), partial(_engine, task, seeds))
+
+
+def _build(mesh: MeshShape, run: Run, prepared: Prepared, least: int = 0) -> Compiled:
+    network, here = network_of(run, prepared)
+    held = held_rows(network.steps, prepared.timeline, run.workers.total, least)
+    return Compiled(run.seed, mesh, prepared, network, here, held, Program(network, prepared.timeline, held))
 
 
 class NodeStates(Mapping[Node, Any]):
@@ -200,12 +202,12 @@ def _stacked_on_host(*leaves: Any) -> Any:
     return np.stack([np.asarray(leaf) for leaf in leaves])
 
 
-def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State] | None) -> Engine:
-    """The engine of seeds whose tables have the same form."""
-    network, program, count = seeds[0].network, seeds[0].program, len(seeds)
-    timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
+def _placed(
+    seeds: Sequence[Compiled], states: Sequence[engine.State] | None = None
+) -> tuple[Functions, World, LoopState, int]:
+    """The functions of seeds, their arrays and states on the devices, and the number of parameters."""
+    mesh, count = seeds[0].mesh, len(seeds)
     begun, (d, *_) = zip(*map(_start, seeds, states or [None] * count), strict=True)
-    weights, mesh = n if task.record.weights else 0, seeds[0].mesh
     functions = seeds[0].functions._replace(d=d)
     worlds = to_all(stack([each.here for each in seeds]), mesh)
     if mesh == ONE_DEVICE:
@@ -213,7 +215,53 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     else:
         # whole arrays may be larger than what one device has room for
         present = padded_state(functions, jax.tree.map(_stacked_on_host, *begun))
-    del begun
+    return functions, worlds, present, d
+
+
+class CompiledUpdate(NamedTuple):
+    """The first update of a run, compiled and not carried out.
+
+    Attributes:
+        compiled: The compiled code, as JAX gives it.
+        world: The arrays of the run.
+        state: The state before the update.
+        d: Number of parameters.
+    """
+
+    compiled: Any
+    world: World
+    state: LoopState
+    d: int
+
+
+def compile_update(task: Task) -> CompiledUpdate:
+    """Compiles the first update of a run, to see what it takes of each device.
+
+    Args:
+        task: The run.
+
+    Returns:
+        The compiled update.
+    """
+    assert isinstance(task.executor, Vectorised)
+    mesh = MeshShape(task.executor.mesh.workers, task.executor.mesh.parameters)
+    one = _build(mesh, task.run, prepare(task.run, mesh=mesh))
+    functions, world, state, d = _placed([one])
+    kind = one.program.kinds[one.program.kind_of[0]]
+    events = fill_up(1, *one.program.events(0, 1), kind.groups.widths[-1] if kind.groups else 1)
+    with known_to_models(one.mesh):
+        lowered = build_advance(functions, kind, Watching(0, False)).lower(
+            world, state, jax.tree.map(lambda each: each[None], events)
+        )
+        return CompiledUpdate(lowered.compile(), world, state, d)
+
+
+def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State] | None) -> Engine:
+    """The engine of seeds whose tables have the same form."""
+    network, program, count = seeds[0].network, seeds[0].program, len(seeds)
+    timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
+    weights, mesh = n if task.record.weights else 0, seeds[0].mesh
+    functions, worlds, present, d = _placed(seeds, states)
     step = begin = states[0].step if states else 0
     parts: list[tuple[Diagnostics, np.ndarray]] = []
     whole: list[list[Update]] = [[] for _ in seeds]
