@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from byzax.models._splitting import PARAMETERS
@@ -146,6 +147,17 @@ def _filled_up(leaf: Any, split: PartitionSpec, shape: MeshShape) -> Any:
     return (jnp if isinstance(leaf, jax.Array) else np).pad(leaf, wanted)
 
 
+def _place(leaf: Any, sharding: NamedSharding) -> Array:
+    """An array split as said: one of compiled code, or one that every process has whole on its host."""
+    if isinstance(leaf, Tracer) or sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _place(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])
+
+
 def padded(tree: Any, shape: MeshShape, d: int, node_axis: int | None = None) -> Any:
     """Arrays that compiled code takes and gives, split over a mesh: of compiled code, or placed from the host.
 
@@ -164,7 +176,7 @@ def padded(tree: Any, shape: MeshShape, d: int, node_axis: int | None = None) ->
 
     def pad(leaf: Any) -> Any:
         split = split_of(jnp.shape(leaf), d, node_axis)
-        made = jax.device_put(_filled_up(leaf, split, shape), NamedSharding(mesh, split))
+        made = _place(_filled_up(leaf, split, shape), NamedSharding(mesh, split))
         return made if split == ALIKE else Padded(made, jnp.shape(leaf), split)
 
     return jax.tree.map(pad, tree)
@@ -215,7 +227,10 @@ def to_all(tree: Any, shape: MeshShape) -> Any:
     Returns:
         The same arrays; of one device they stay where they are.
     """
-    return tree if shape == ONE_DEVICE else jax.device_put(tree, NamedSharding(build_mesh(shape), ALIKE))
+    if shape == ONE_DEVICE:
+        return tree
+    everywhere = NamedSharding(build_mesh(shape), ALIKE)
+    return jax.tree.map(lambda leaf: _place(leaf, everywhere), tree)
 
 
 def in_parts(

@@ -60,7 +60,8 @@ def start_with(count: int, devices: int = 1) -> None:
         count: Number of threads.
         devices: Number of devices on the CPU, whose threads are among these.
     """
-    if devices > 1:
+    # a process of several has said how many of the devices are its own
+    if devices > 1 and not jax.distributed.is_initialized():
         # refused where it has started
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)

@@ -351,5 +351,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             found.append(engine.State(step, nodes, places, rows))
         return found
 
+    # several processes would have to be left at the same update
+    leave = left if jax.process_count() == 1 else None
     most = int(timelines[0].sizes.max(initial=1))
-    return Engine(begin, last, _stretch(task.run, most, d), lambda: timelines, advance, evaluate, since_last, left)
+    return Engine(begin, last, _stretch(task.run, most, d), lambda: timelines, advance, evaluate, since_last, leave)

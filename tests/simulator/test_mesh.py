@@ -6,10 +6,12 @@ A process has one number of devices: all of these checks are made in processes o
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -143,6 +145,52 @@ def test_updates_on_a_mesh_are_within_rounding_of_loop(name, shape, tmp_path):
     changes = shortened(BY_NIGHT[name])
     (got,) = on_mesh(tmp_path, shape[0] * shape[1], ("run", *shape, changes))
     assert_close(loop(**changes), got)
+
+
+@pytest.mark.slow
+def test_processes_with_devices_of_their_own_share_a_mesh():
+    """Each has two devices, and must have the whole run's numbers; see the example in docs/clusters.md."""
+    code = """
+import sys, jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from byzax.simulator.executors.base import digest
+from tests.simulator.conftest import run, small
+changes = {"rule": "krum", "attack": "little", "worker_momentum": 0.5, "steps": 4, "evaluate_every": 2}
+shape = {"workers": int(sys.argv[3]), "parameters": int(sys.argv[4])}
+for record in ({}, {"record": {"rows": [1], "weights": True}}):
+    print(digest(run(small(**changes, **record, executor={"name": "vectorised", "mesh": shape}))))
+"""
+    for shape in (("2", "2"), ("1", "4")):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, address, str(number), *shape],
+                stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"NPROC": "2"},
+            )
+            for number in range(2)
+        ]  # fmt: skip
+        printed = [process.communicate(timeout=400)[0].split("\n")[-3:] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0]
+        assert printed[0] == printed[1]
+        assert len(printed[0][0]) == 64
+
+
+@pytest.mark.slow
+def test_recorded_updates_and_repeats_on_a_mesh(tmp_path):
+    changes = BY_DAY | {"record": {"rows": [1, 3], "weights": True}, "repeats": 2}
+    expected = loop(**changes)
+    for got in on_mesh(tmp_path, 4, ("run", 2, 2, changes), ("run", 1, 3, changes), ("run", 3, 1, changes)):
+        assert_close(expected, got)
+        for a, b in zip(expected, got, strict=True):
+            np.testing.assert_allclose(a.weights, b.weights, rtol=1e-5, atol=1e-6)
+            assert [each.step for each in a.recorded] == [each.step for each in b.recorded]
+            for one, other in zip(a.recorded, b.recorded, strict=True):
+                for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+                    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
