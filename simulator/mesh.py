@@ -285,10 +285,28 @@ def to_columns(rows: Array, shape: MeshShape) -> Array:
     """
     if shape == ONE_DEVICE:
         return rows
+    n, d = rows.shape
     if shape.workers > 1:
-        n, d = rows.shape
-        filled = jnp.pad(rows, [(0, -n % shape.workers), (0, -d % shape.devices)])
-        exchange = partial(jax.lax.all_to_all, axis_name=WORKERS, split_axis=1, concat_axis=0, tiled=True)
+        # slices along the one axis, and as long as those of all of its devices will be together
+        have, wanted = -(-d // shape.parameters), -(-d // shape.devices) * shape.workers
+        longer = wanted - have
+        beyond = shape.parameters * longer
+        if beyond > have:
+            # a few numbers
+            have, longer = wanted, 0
+
+        def exchange(mine: Array) -> Array:
+            if longer:
+                # a slice begins a little later than it did, and ends in the next device's
+                pairs = [(device, device - 1) for device in range(1, shape.parameters)]
+                following = (
+                    jax.lax.ppermute(mine[:, :beyond], PARAMETERS, pairs) if pairs else jnp.zeros_like(mine[:, :beyond])
+                )
+                begin = longer * jax.lax.axis_index(PARAMETERS)
+                mine = jax.lax.dynamic_slice_in_dim(jnp.concatenate([mine, following], 1), begin, wanted, axis=1)
+            return jax.lax.all_to_all(mine, WORKERS, split_axis=1, concat_axis=0, tiled=True)
+
+        filled = jnp.pad(rows, [(0, -n % shape.workers), (0, shape.parameters * have - d)])
         moved = jax.shard_map(
             exchange,
             mesh=build_mesh(shape),
@@ -297,4 +315,4 @@ def to_columns(rows: Array, shape: MeshShape) -> Array:
             check_vma=False,
         )(filled)
         rows = moved[:n, :d]
-    return spread(rows, shape, rows.shape[-1])
+    return spread(rows, shape, d)
