@@ -147,8 +147,7 @@ def _start(studies: list[Any]) -> None:
     needed = sorted({devices_of(cell.study.executor) for each in studies for cell in each.cells})
     if len(needed) > 1:
         raise ScenarioError(
-            f"executor.mesh.workers: the runs of one command have one number of devices, got {needed}: take several "
-            "commands"
+            f"executor.mesh: the runs of one command have one number of devices, got {needed}: take several commands"
         )
     threads.start(*needed)
 

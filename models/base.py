@@ -10,6 +10,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from pydantic import Field
 
+from byzax.models._splitting import arrays_of
 from byzax.options import PartError
 
 Array = jax.Array
@@ -242,9 +243,17 @@ def from_tree(
     """
     if not jax.tree.leaves(shapes):
         raise PartError(f"{name} needs parameters that can be trained, and has none")
-    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    _, unravel_whole = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     judge = judge_values if classes is None else judge_labels
-    arrays = tuple(leaf.shape for leaf in jax.tree.leaves(shapes))
+    leaves, structure = jax.tree.flatten(shapes)
+    arrays = tuple(leaf.shape for leaf in leaves)
+
+    def unravel(params: Array) -> Any:
+        split = arrays_of(params, arrays)
+        if split is None:
+            return unravel_whole(params)
+        made = [each.astype(leaf.dtype) for each, leaf in zip(split, leaves, strict=True)]
+        return jax.tree.unflatten(structure, made)
 
     def check_outputs(out: Any, x: Array) -> Array:
         shape = getattr(out, "shape", None)

@@ -5,6 +5,7 @@ from flax import nnx
 
 from byzax.models._layers import EPSILON, INITIALISERS, Array, Initialiser, build_dropout, num_outputs
 from byzax.models._sequence import Characters, vocabulary_size
+from byzax.models._splitting import split_along
 from byzax.models.base import Count, DropoutRate, Model, check, from_module
 from byzax.options import OptionError, checked
 
@@ -26,6 +27,7 @@ class TransformerBlock(nnx.Module):
     def __call__(self, x: Array) -> Array:
         b, t, width = x.shape
         qkv = self.attention_in(self.attention_norm(x)).reshape(b, t, 3, self.heads, width // self.heads)
+        qkv = split_along(qkv, 3)
         attended = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], is_causal=True)
         x = x + self.drop(self.mix_heads(attended.reshape(b, t, width)))
         return x + self.drop(self.outer(nnx.gelu(self.inner(self.inner_norm(x)))))

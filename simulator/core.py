@@ -34,6 +34,7 @@ from byzax.simulator.forging import ForgeUpdate, build_forge, build_harm
 from byzax.simulator.grouping import build_mean_of_groups
 from byzax.simulator.jobs import Work, build_make_row, build_work
 from byzax.simulator.memories import Memory, build_control_variates, build_memory, with_job_keys
+from byzax.simulator.mesh import ONE_DEVICE, MeshShape
 from byzax.simulator.parts import f_of_rule, groups_of, rule_of, schedule, topology
 from byzax.simulator.privacy import with_row_noise
 from byzax.simulator.rates import Rate
@@ -55,6 +56,7 @@ class Core(NamedTuple):
         work: Does a worker's job; it takes the worker's memory too where `memory.receive` is not None.
         move: Applies a row to the model that it was computed from.
         batch: Whether `work` is fast for several workers together on a CPU.
+        even: Whether all jobs have as many steps.
         memory: The memory of a worker across its jobs, whose `remember` takes the number of the job in place of a key;
             None where workers send the rows of their jobs.
         byzantine_ranks: Numbers the Byzantine workers of an update.
@@ -71,6 +73,7 @@ class Core(NamedTuple):
     work: Work
     move: MoveModel
     batch: bool
+    even: bool
     memory: Memory | None
     byzantine_ranks: ByzantineRanks
     init_adversary: InitAdversary
@@ -81,13 +84,13 @@ class Core(NamedTuple):
     evaluate: Evaluate
 
 
-def build(run: Run, rows_seen: int, devices: int = 1) -> Core:
+def build(run: Run, rows_seen: int, mesh: MeshShape = ONE_DEVICE) -> Core:
     """Builds the core of a run. Runs that agree in a part share the compiled functions of that part.
 
     Args:
         run: The run.
         rows_seen: Number of rows that the rule sees in an update.
-        devices: Number of devices that aggregate a slice of the coordinates each.
+        mesh: Shape of the mesh whose devices aggregate a slice of the coordinates each.
 
     Returns:
         The core for updates in which the rule sees so many rows.
@@ -99,7 +102,7 @@ def build(run: Run, rows_seen: int, devices: int = 1) -> Core:
     adversary, ranks = build_adversary(_attackers(run)), build_byzantine_ranks(_sampled(run))
     ranks_of_rows = build_ranks_of_rows(ranks, changing=_sampled(run) is not None)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=_sampled(run) is not None)
-    rule = over_columns(build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen)), devices)
+    rule = over_columns(build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen)), mesh)
     # equal but for their seeds: compiled once
     model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
@@ -142,6 +145,7 @@ def build(run: Run, rows_seen: int, devices: int = 1) -> Core:
         work=build_work(model, classes, batch_size, how, augment, ranks, adversary.corrupt),
         move=_compiled(step),
         batch=model.batch,
+        even=run.local is None or run.local.steps is not None,
         memory=with_row_noise(memory, *by_worker) if by_worker else memory and with_job_keys(memory),
         byzantine_ranks=ranks,
         init_adversary=adversary.init,
@@ -293,16 +297,16 @@ class CoreOf:
     Two are equal where their runs differ in nothing but the seed: what is built of one is then compiled once.
     """
 
-    def __init__(self, run: Run, devices: int = 1) -> None:
-        """Takes the run, and the number of devices that aggregate a slice of the coordinates each."""
-        self._run, self._devices, self._cores = run, devices, {}
+    def __init__(self, run: Run, mesh: MeshShape = ONE_DEVICE) -> None:
+        """Takes the run, and the shape of the mesh whose devices aggregate a slice of the coordinates each."""
+        self._run, self._mesh, self._cores = run, mesh, {}
         # no function depends on the seed
-        self._key = run.replace(seed=0), devices
+        self._key = run.replace(seed=0), mesh
 
     def __call__(self, rows: int) -> Core:
         """The functions for so many rows."""
         if rows not in self._cores:
-            self._cores[rows] = build(self._run, rows, self._devices)
+            self._cores[rows] = build(self._run, rows, self._mesh)
         return self._cores[rows]
 
     def __eq__(self, other: object) -> bool:
@@ -310,7 +314,7 @@ class CoreOf:
         return isinstance(other, CoreOf) and self._key == other._key
 
     def __hash__(self) -> int:
-        """A hash of the run without its seed, and of the devices."""
+        """A hash of the run without its seed, and of the mesh."""
         return hash(self._key)
 
 

@@ -207,7 +207,7 @@ def restored(template: Any, leaves: Sequence[np.ndarray]) -> Any:
         leaves: As `leaves_of` gave them.
 
     Returns:
-        The state, with JAX arrays.
+        The state, with JAX arrays but for those that are of NumPy in `template`.
 
     Raises:
         ValueError: Where the leaves do not fit the structure.
@@ -217,13 +217,17 @@ def restored(template: Any, leaves: Sequence[np.ndarray]) -> Any:
         raise ValueError(f"a state of {len(expected)} arrays is needed, got {len(leaves)}")
     made = []
     for old, new in zip(expected, leaves, strict=True):
-        data = jax.random.key_data(old) if _is_key(old) else jnp.asarray(old)
+        data = jax.random.key_data(old) if _is_key(old) else np.asarray(old)
         if data.dtype != new.dtype and data.dtype.itemsize == new.dtype.itemsize and new.dtype.kind == "V":
             # a file of NumPy knows no bfloat16
             new = new.view(data.dtype)
         if data.shape != new.shape or data.dtype != new.dtype:
             raise ValueError(f"an array {data.shape} of {data.dtype} is needed, got {new.shape} of {new.dtype}")
-        made.append(jax.random.wrap_key_data(jnp.asarray(new)) if _is_key(old) else jnp.asarray(new))
+        # arrays on the host stay there
+        made.append(
+            jax.random.wrap_key_data(jnp.asarray(new)) if _is_key(old)
+            else new if isinstance(old, np.ndarray) else jnp.asarray(new)
+        )  # fmt: skip
     return jax.tree.unflatten(structure, made)
 
 

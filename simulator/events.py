@@ -210,6 +210,8 @@ class NodeStep(NamedTuple):
         unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it, and
             its messages alone are of use: compiled loops may leave its events out, or carry out the next step of its
             kind of node instead.
+        shared: Whether several devices may carry out one of its events together, a slice of the coordinates each: the
+            loops in all of its events have one length, so that devices can exchange what they have within them.
     """
 
     name: str
@@ -226,6 +228,7 @@ class NodeStep(NamedTuple):
     keeps: str = ""
     receives: Sending | None = None
     unread: bool = False
+    shared: bool = False
 
     @property
     def run(self) -> CarryOut:

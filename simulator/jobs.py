@@ -127,13 +127,14 @@ def build_work(
     return work
 
 
-def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeStep:
+def build_worker_step(work: Work, memory: Memory | None, batch: bool, even: bool) -> NodeStep:
     """Builds the step of workers: a job on the model of a server, whose row they send.
 
     Args:
         work: Does a job.
         memory: The memory of a worker across its jobs; None for none.
         batch: Whether `work` is fast for several workers together on a CPU.
+        even: Whether all jobs have as many steps.
 
     Returns:
         The step. It reads the public state of a server, and its state is the worker's memory.
@@ -157,7 +158,7 @@ def build_worker_step(work: Work, memory: Memory | None, batch: bool) -> NodeSte
     together = "batch" if batch or jax.default_backend() != "cpu" else "map"
     return NodeStep(
         "work", "worker", job, "worker", "job", together=together, transform=None if memory is None else remember,
-        sends=Sending("up"), receives=Sending("down", models=True),
+        sends=Sending("up"), receives=Sending("down", models=True), shared=even,
     )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def _build_steps(
         The same for runs that differ in nothing but their seed.
     """
 
-    worker = build_worker_step(core.work, core.memory, core.batch)
+    worker = build_worker_step(core.work, core.memory, core.batch, core.even)
 
     @jax.jit
     def of_node(key: Any, degrees: Any, receiver: Any, turn: Any, senders: Any) -> tuple[Any, Any, Any, Any]:

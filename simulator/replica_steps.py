@@ -91,7 +91,7 @@ def build_steps(
         Those of a worker's job, a server's update, the lies to servers, their agreement, the lies to workers, theirs,
         and the step by which a server shows its model to attackers.
     """
-    worker = build_worker_step(core.work, core.memory, core.batch)
+    worker = build_worker_step(core.work, core.memory, core.batch, core.even)
 
     def is_due(turn: Any) -> Any:
         """Tells whether servers exchange models in a round in which all nodes hear all others."""

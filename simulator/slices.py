@@ -20,28 +20,25 @@ TRIED, STEPS = 12, 3
 
 
 class Cuts(NamedTuple):
-    """The slices of d coordinates that S servers hold, each as long as the others or one block longer.
+    """The slices of d coordinates that S servers hold, each as long as the others or one longer.
 
     Attributes:
         d: Number of coordinates.
         servers: Number of slices.
-        block: Number of coordinates that stay together; the last ones may be fewer.
     """
 
     d: int
     servers: int
-    block: int = 1
 
     @property
     def bounds(self) -> tuple[int, ...]:
         """Slice s has the coordinates `bounds[s]` up to `bounds[s + 1]`."""
-        blocks = -(-self.d // self.block)
-        return tuple(min(self.d, self.block * (blocks * s // self.servers)) for s in range(self.servers + 1))
+        return tuple(self.d * s // self.servers for s in range(self.servers + 1))
 
     @property
     def width(self) -> int:
-        """The width of the arrays of all slices: of those that are shorter the last numbers are 0."""
-        return self.block * -(-self.d // (self.block * self.servers))
+        """The width of the arrays of all slices: of those that are one shorter the last number is 0."""
+        return -(-self.d // self.servers)
 
     def slice(self, server: int) -> Slice:
         """The slice of a server."""

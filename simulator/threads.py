@@ -60,7 +60,8 @@ def start_with(count: int, devices: int = 1) -> None:
         count: Number of threads.
         devices: Number of devices on the CPU, whose threads are among these.
     """
-    if devices > 1:
+    # a process of several has said how many of the devices are its own
+    if devices > 1 and not jax.distributed.is_initialized():
         # refused where it has started
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)
@@ -99,11 +100,11 @@ def _check_devices(devices: int) -> None:
         return
     if backend == "cpu":
         raise ScenarioError(
-            f"executor.mesh.workers: {devices} devices are needed, and JAX has started with {there} in this process: "
+            f"executor.mesh: {devices} devices are needed, and JAX has started with {there} in this process: "
             f"take a new process for this run, or set JAX_NUM_CPU_DEVICES={devices} before JAX starts"
         )
     raise ScenarioError(
-        f"executor.mesh.workers: {devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
+        f"executor.mesh: {devices} devices are needed, and JAX has {there} ({backend}): take at most {there}"
     )
 
 

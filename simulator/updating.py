@@ -159,7 +159,7 @@ def make_update(
         known = make_context(world, server, server.step, derive(world.key, Purpose.RULE, server.step), arrived)
 
         def accept(given: Array) -> tuple[Array, Info, Array, State, State]:
-            made, rule_state, info = _by_itself(
+            made, rule_state, info = by_itself(
                 server.step >= 0, lambda given: aggregate(given, workers, ages, samples, server.rule, known), given
             )
             if noise:
@@ -203,10 +203,18 @@ def make_update(
     return update
 
 
-def _by_itself(true: Array, function: Callable[[Array], Any], given: Array) -> Any:
+def by_itself(true: Array, function: Callable[[Any], Any], given: Any) -> Any:
     """`function(given)`, compiled as a branch of its own, which is always taken.
 
     XLA on CPU writes a sorting network out anew in each loop that reads what it gives, and keeps to branches.
+
+    Args:
+        true: A truth value that is true, of which the compiler does not know it.
+        function: The function.
+        given: Its argument.
+
+    Returns:
+        What it gives.
     """
     return jax.lax.cond(true, function, lambda given: _zeros_like(jax.eval_shape(function, given)), given)
 

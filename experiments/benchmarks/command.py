@@ -1,4 +1,4 @@
-"""The commands `byzax bench rules`, `models`, `training`, `population`, `schedules` and `topologies`."""
+"""The commands `byzax bench rules`, `models`, `mesh`, `training`, `population`, `schedules` and `topologies`."""
 
 # slow imports are inside the commands: `byzax --help` answers at once
 import difflib
@@ -122,6 +122,45 @@ def models(
         benchmark.run(list(dict.fromkeys(model or benchmark.CASES)), repeats, path, say)
     except KeyboardInterrupt as end:
         _interrupted(path, end)
+
+
+@bench.command()
+@report_errors
+def mesh(
+    model: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; again for more.")] = None,
+    rule: Annotated[str, typer.Option(metavar="NAME", help="The rule.")] = "trimmed_mean",
+    attack: Annotated[str, typer.Option(metavar="NAME", help="The attack.")] = "little",
+    shape: Annotated[
+        list[str] | None, typer.Option(metavar="W,P", help="Parts of the workers, and of the parameters; again.")
+    ] = None,
+    path: NUMBERS = None,
+    quiet: QUIET = False,
+) -> None:
+    """Memory that an update takes of each device of a mesh: model, memories of workers, and all that is in between."""
+    from byzax.experiments.benchmarks import mesh as benchmark
+
+    check_environment()
+    say = _say(path, quiet)
+    for name in model or []:
+        if name not in benchmark.MODELS:
+            refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
+    shapes = [_mesh_shape(text) for text in shape] if shape else benchmark.SHAPES
+    try:
+        benchmark.run(list(dict.fromkeys(model or benchmark.MODELS)), rule, attack, shapes, path, say)
+    except ScenarioError as error:
+        refuse(error)
+    except KeyboardInterrupt as end:
+        _interrupted(path, end)
+
+
+def _mesh_shape(text: str) -> tuple[int, int]:
+    try:
+        workers, parameters = map(int, text.split(","))
+    except ValueError:
+        workers = parameters = 0
+    if workers < 1 or parameters < 1:
+        refuse(f"--shape {text}: two whole numbers W,P from 1 on are needed, such as --shape 2,4")
+    return workers, parameters
 
 
 @bench.command()

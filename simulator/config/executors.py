@@ -74,9 +74,19 @@ class MeshSize(Description, frozen=True):
 
     workers: Count = Field(
         default=1,
-        description="Devices that share the jobs and the rule of an update; its last bits depend on this number, and "
-        "not on that of the cores.",
+        description="Parts of the workers, each with devices of its own for their jobs and memories; last bits depend "
+        "on both numbers of a mesh, and not on that of the cores.",
     )
+    parameters: Count = Field(
+        default=1,
+        description="Devices of each part, which share the coordinates of a model and of its rows, and the layers of "
+        "the model.",
+    )
+
+    @property
+    def devices(self) -> int:
+        """Number of devices."""
+        return self.workers * self.parameters
 
 
 class Vectorised(Description, frozen=True):
@@ -120,4 +130,4 @@ ExecutorField: TypeAlias = Annotated[Loop | Vectorised | Ray, NamedOneOf("execut
 
 def devices_of(executor: Loop | Vectorised | Ray) -> int:
     """The number of devices that an executor needs in its process."""
-    return executor.mesh.workers if isinstance(executor, Vectorised) else 1
+    return executor.mesh.devices if isinstance(executor, Vectorised) else 1

@@ -12,7 +12,7 @@ from byzax.simulator.config.executors import (
     Recording,
     ReportField,
     Snapshots,
-    devices_of,
+    Vectorised,
 )
 from byzax.simulator.config.run import Run, Settings
 
@@ -76,9 +76,10 @@ class Study(Settings, frozen=True):
     def _executable(self) -> Self:
         if self.clock == "wall" and self.executor.name != "ray":
             raise ValueError(f"clock: wall needs racing workers: executor ray, not {self.executor.name}")
-        if devices_of(self.executor) > self.workers.total:
+        parts = self.executor.mesh.workers if isinstance(self.executor, Vectorised) else 1
+        if parts > self.workers.total:
             raise ValueError(
-                f"executor.mesh.workers: {devices_of(self.executor)} devices would share {self.workers.total} workers: "
+                f"executor.mesh.workers: {parts} parts would share {self.workers.total} workers: "
                 f"take at most {self.workers.total}"
             )
         if self.early_stopping and not self.data.validation:

@@ -24,6 +24,7 @@ from byzax.simulator.events import Network, States
 from byzax.simulator.exchange_plan import plan_exchanges
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
+from byzax.simulator.mesh import ONE_DEVICE, MeshShape
 from byzax.simulator.mistakes import Impossible
 from byzax.simulator.pairings import plan_pairs
 from byzax.simulator.parts import least_rows, schedule, topology
@@ -222,14 +223,14 @@ class Prepared(NamedTuple):
         return self.core_of(int(self.timeline.seen[0]))
 
 
-def prepare(run: Run, observed: Timeline | None = None, devices: int = 1) -> Prepared:
+def prepare(run: Run, observed: Timeline | None = None, mesh: MeshShape = ONE_DEVICE) -> Prepared:
     """The timeline of one repeat, planned or `observed`, and the cores for its updates.
 
-    On a mesh of several `devices` a single server's rule is one over columns; of nodes that are several each device
-    carries out some.
+    On a `mesh` of several devices a single server's rule is one over columns; of nodes that are several each part of
+    the workers' axis carries out some.
     """
     planned = observed or plan(run)
-    core_of = CoreOf(run, devices if topology(run).one_server else 1)
+    core_of = CoreOf(run, mesh if topology(run).one_server else ONE_DEVICE)
     return Prepared(planned, core_of, delivered(planned, per_job(run)))
 
 

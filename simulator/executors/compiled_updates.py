@@ -12,7 +12,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.events import EventResult, MeasureUpdate, NodeEvent, NodeStep
 from byzax.simulator.executors.waves import Arriving, GroupEvents, Groups, UpdateKind, Wave, WaveEvents
-from byzax.simulator.mesh import in_parts, on_all
+from byzax.simulator.mesh import ONE_DEVICE, MeshShape, in_parts, padded, spread, to_columns, unpadded
 from byzax.simulator.messages import Inbox
 from byzax.simulator.world import SEED_AXES, World
 
@@ -106,13 +106,15 @@ class Functions(NamedTuple):
         steps: Its steps.
         show: Makes the message that a node sent last out of its state.
         measure: Puts the measurements of an update together.
-        devices: Number of devices that they are compiled for.
+        mesh: Shape of the mesh that they are compiled for.
+        d: Number of coordinates.
     """
 
     steps: tuple[NodeStep, ...]
     show: Callable[[Any], Any]
     measure: MeasureUpdate
-    devices: int = 1
+    mesh: MeshShape = ONE_DEVICE
+    d: int = 0
 
 
 class Watching(NamedTuple):
@@ -139,7 +141,8 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
     Returns:
         A function of the worlds, states and stretches of all seeds, each with a leading axis: the states after the
         updates, their diagnostics `[t]`, the workers' weights `[t, n]`, and the arrays of the events in the order of
-        the table where they are asked for, each with a leading axis.
+        the table where they are asked for, each with a leading axis. On a mesh states and arrays are as `padded` makes
+        them.
     """
 
     def update(here: World, state: LoopState, groups: Any, now: Any) -> Advanced:
@@ -156,7 +159,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
             done = _carry_out(functions, wave, here, events, nodes, begun, rows)
             name = functions.steps[wave.step].kind
             nodes[name] = _replaced(nodes[name], wave, events, done.state)
-            sent.append(done.message)
+            sent.append(_as_columns(functions, wave, done.message))
             if wave.lanes and functions.steps[wave.step].forges:
                 # later updates read what was sent
                 last = (last[0].at[events.senders[0, events.new[0]]].set(done.message[0]), *last[1:])
@@ -175,7 +178,8 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         else:
             diagnostics, weights = functions.measure(seen)
         arrays = [found[i].arrays for i in kind.order] if watching.whole else []
-        return LoopState(nodes, held, last), diagnostics, weights[: watching.weights], arrays
+        state = spread_state(functions, LoopState(nodes, held, last))
+        return state, diagnostics, weights[: watching.weights], arrays
 
     def at(stretch: FilledEvents, i: Any) -> Any:
         bounds = None if stretch.groups is None else stretch.groups.bounds
@@ -199,7 +203,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         }
 
     def advance(here: World, state: LoopState, stretch: FilledEvents) -> Advanced:
-        state = state._replace(nodes=opened(state.nodes))
+        state = spread_state(functions, state._replace(nodes=opened(state.nodes)))
         if watching.whole:
             state, diagnostics, weights, arrays = update(here, state, stretch.groups, at(stretch, 0))
             measured = jax.tree.map(lambda each: each[None], (diagnostics, weights))
@@ -216,7 +220,41 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         state, *measured = jax.lax.fori_loop(0, stretch.length, body, begin)
         return state._replace(nodes=closed(state.nodes)), *measured, []
 
-    return _over_seeds(advance, functions.devices)
+    return _over_seeds(advance, functions)
+
+
+def spread_state(functions: Functions, state: LoopState) -> LoopState:
+    """A state inside of a loop, split over a mesh: memories of nodes by nodes and coordinates, all else by these."""
+
+    def spread_nodes(states: Any) -> Any:
+        alone = isinstance(states, OneNode)
+        return spread(states, functions.mesh, functions.d, None if alone else 0)
+
+    held, last = spread((state.held, state.last), functions.mesh, functions.d)
+    return LoopState({kind: spread_nodes(states) for kind, states in state.nodes.items()}, held, last)
+
+
+def padded_state(functions: Functions, state: LoopState) -> LoopState:
+    """A state with an axis over seeds, as compiled loops take and give it. See `padded`."""
+
+    def pad(states: Any) -> Any:
+        several = any(jnp.shape(leaf)[1] > 1 for leaf in jax.tree.leaves(states))
+        return padded(states, functions.mesh, functions.d, 1 if several else None)
+
+    held, last = padded((state.held, state.last), functions.mesh, functions.d)
+    return LoopState({kind: pad(states) for kind, states in state.nodes.items()}, held, last)
+
+
+def _as_columns(functions: Functions, wave: Wave, message: Any) -> Any:
+    """The messages of a wave, all rows of which have their coordinates split over all devices."""
+    if functions.mesh == ONE_DEVICE:
+        return message
+
+    def move(leaf: Array) -> Array:
+        rows = leaf.ndim == 2 and wave.width > 1 and leaf.shape[1] == functions.d
+        return to_columns(leaf, functions.mesh) if rows else spread(leaf, functions.mesh, functions.d)
+
+    return jax.tree.map(move, message)
 
 
 def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
@@ -280,7 +318,7 @@ def _carry_out(
     elif wave.shown:
         each_public = jax.vmap(functions.show)(state_of(begun[wave.shown], events.shown))
 
-    def one(given: Any) -> EventResult:
+    def one(here: World, public: tuple[Any, ...], given: Any) -> EventResult:
         node, turn, senders, versions, lags, new, state, rows, own = given
         if lags is None:
             lags, new = np.repeat([0, -1], [wave.rows, bool(wave.shown)]), np.arange(wave.rows)
@@ -292,15 +330,21 @@ def _carry_out(
     if wave.width == 1 and (step.together == "map" or isinstance(states, OneNode)):
         given = jax.tree.map(lambda leaf: leaf[0], each)
         place = jax.tree.map(lambda leaf: leaf[0], _places_of(events))
-        done = one((*given[:6], state_of(states, place), *given[6:]))
+        done = one(here, public, (*given[:6], state_of(states, place), *given[6:]))
         alone = OneNode(done.state) if isinstance(states, OneNode) else None
         done = jax.tree.map(lambda leaf: leaf[None], done._replace(state=None) if alone else done)
         return done._replace(state=alone) if alone else done
     mine = states if wave.whole else state_of(states, _places_of(events))
     each = (*each[:6], mine, *each[6:])
-    together = jax.vmap(one) if step.together == "batch" else partial(jax.lax.map, one)
+
+    def some(alike: tuple[World, tuple[Any, ...]], given: Any) -> EventResult:
+        each = partial(one, *alike)
+        return jax.vmap(each)(given) if step.together == "batch" else jax.lax.map(each, given)
+
     # what nobody reads takes no time
-    return in_parts(together, each, wave.width, 1 if step.unread else functions.devices)
+    mesh = ONE_DEVICE if step.unread else functions.mesh
+    # rules of several nodes may take more iterations at some than at others
+    return in_parts(some, (here, public), each, wave.width, mesh, whole_rows=wave.rows > 0 or not step.shared)
 
 
 def _carry_out_groups(
@@ -354,18 +398,22 @@ def _carry_out_groups(
     return nodes | {name: kept[0]}, kept[1]
 
 
-def _over_seeds(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
+def _over_seeds(function: Callable[..., Any], functions: Functions) -> Callable[..., Any]:
     """`function(world, ...)` for all seeds in one compiled call; all its arguments are stacked by seed."""
 
     def one(common: World, own: tuple[Any, ...]) -> Any:
         fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
         return function(World._make(fields), *own[1:])
 
-    def all_seeds(worlds: World, *others: Any) -> Any:
+    def all_seeds(worlds: World, state: LoopState, *others: Any) -> Any:
         mine = World(*(value if axis == 0 else () for axis, value in zip(SEED_AXES, worlds, strict=True)))  # pyright: ignore[reportArgumentType]
+        each = (mine, unpadded(state), *others)
         # On CPU a batch of seeds takes longer than one seed after the other (experiments/benchmarks/RESULTS.md).
         if jax.default_backend() == "cpu":
-            return jax.lax.map(lambda own: one(worlds, own), (mine, *others))
-        return jax.vmap(lambda *own: one(worlds, own))(mine, *others)
+            after, *measured, arrays = jax.lax.map(lambda own: one(worlds, own), each)
+        else:
+            after, *measured, arrays = jax.vmap(lambda *own: one(worlds, own))(*each)
+        after, measured = padded_state(functions, after), padded(measured, functions.mesh, 0)
+        return after, *measured, padded(arrays, functions.mesh, functions.d)
 
-    return jax.jit(on_all(all_seeds, devices), donate_argnums=1)
+    return jax.jit(all_seeds, donate_argnums=1)

@@ -31,11 +31,18 @@ from byzax.simulator.engine import (
 )
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_numpy, network_of, prepare, stage
-from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
+from byzax.simulator.executors.compiled_updates import (
+    Functions,
+    LoopState,
+    Watching,
+    build_advance,
+    fill_up,
+    padded_state,
+)
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.state_pages import StatePages, plan_pages
 from byzax.simulator.executors.waves import Arriving, GroupEvents, HeldRows, UpdateKind, WaveEvents, held_rows
-from byzax.simulator.mesh import first_copy, to_all
+from byzax.simulator.mesh import ONE_DEVICE, MeshShape, known_to_models, on_host, to_all
 from byzax.simulator.parts import topology
 from byzax.simulator.world import World, stack
 
@@ -47,7 +54,7 @@ class Compiled(NamedTuple):
     """A run of one seed, ready for compiled loops."""
 
     seed: int
-    devices: int
+    mesh: MeshShape
     prepared: Prepared
     network: Network
     here: World
@@ -66,7 +73,7 @@ class Compiled(NamedTuple):
     @property
     def functions(self) -> Functions:
         """The functions of its network that are compiled."""
-        return Functions(self.network.steps, self.network.show, self.network.measure, self.devices)
+        return Functions(self.network.steps, self.network.show, self.network.measure, self.mesh)
 
 
 @contextmanager
@@ -84,13 +91,9 @@ def repeats(task: Task) -> Iterator[Repeats]:
     compilation.use_disk_cache()
     runs = [task.run.replace(seed=seed) for seed in task.seeds]
     assert isinstance(task.executor, Vectorised)
-    devices = task.executor.mesh.workers
-    ready = [prepare(run, devices=devices) for run in runs]
-
-    def build(run: Run, prepared: Prepared, least: int = 0) -> Compiled:
-        network, here = network_of(run, prepared)
-        held = held_rows(network.steps, prepared.timeline, task.run.workers.total, least)
-        return Compiled(run.seed, devices, prepared, network, here, held, Program(network, prepared.timeline, held))
+    mesh = MeshShape(task.executor.mesh.workers, task.executor.mesh.parameters)
+    ready = [prepare(run, mesh=mesh) for run in runs]
+    build = partial(_build, mesh)
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
@@ -107,11 +110,22 @@ def repeats(task: Task) -> Iterator[Repeats]:
         yield Repeats(tuple(each.seed for each in seeds), partial(_engine, task, seeds))
 
 
+def _build(mesh: MeshShape, run: Run, prepared: Prepared, least: int = 0) -> Compiled:
+    network, here = network_of(run, prepared)
+    held = held_rows(network.steps, prepared.timeline, run.workers.total, least)
+    return Compiled(run.seed, mesh, prepared, network, here, held, Program(network, prepared.timeline, held))
+
+
 class NodeStates(Mapping[Node, Any]):
     """The states of all nodes of one seed, each taken out of those of its kind when it is asked for."""
 
     def __init__(
-        self, kinds: Mapping[str, Any], counts: Mapping[str, int], seed: int, pages: StatePages | None
+        self,
+        kinds: Mapping[str, Any],
+        counts: Mapping[str, int],
+        seed: int,
+        mesh: MeshShape,
+        pages: StatePages | None,
     ) -> None:
         """Takes the states.
 
@@ -119,9 +133,11 @@ class NodeStates(Mapping[Node, Any]):
             kinds: Those of all seeds by kind, `[seeds, nodes, ...]` each.
             counts: The number of nodes of each kind.
             seed: The place of the seed.
+            mesh: Shape of the mesh that they are split over.
             pages: Those of workers, where some are not there; else None.
         """
         self._kinds, self._counts, self._seed, self._pages = kinds, counts, seed, pages
+        self._take = _take if mesh == ONE_DEVICE else on_host
         self._found: dict[Node, Any] = {}
 
     def __getitem__(self, node: Node) -> Any:
@@ -131,7 +147,7 @@ class NodeStates(Mapping[Node, Any]):
             if kind == "worker" and self._pages is not None:
                 self._found[node] = self._pages.state_of(i, self._kinds[kind])
             else:
-                self._found[node] = _take(self._kinds[kind], self._seed, i)
+                self._found[node] = self._take(self._kinds[kind], self._seed, i)
         return self._found[node]
 
     def __iter__(self) -> Iterator[Node]:
@@ -176,7 +192,7 @@ def _start(compiled: Compiled, state: engine.State | None, budget_bytes: float) 
         begun = network.start(compiled.here)
     params, nodes, pages = network.params(begun), {}, None
     starts = common_starts(begun, network.nodes)
-    if "worker" in starts and budget_bytes and compiled.devices == 1:
+    if "worker" in starts and budget_bytes and compiled.mesh == ONE_DEVICE:
         n, first = network.nodes["worker"], starts["worker"]
         if planned := plan_pages(timeline, n, first, budget_bytes):
             pages = StatePages(planned, n, first)
@@ -186,7 +202,7 @@ def _start(compiled: Compiled, state: engine.State | None, budget_bytes: float) 
         elif kind in starts or count == 1:
             nodes[kind] = jax.tree.map(lambda leaf, n=count: _repeated(leaf, n), begun[kind, 0])
         else:
-            nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(begun[kind, i] for i in range(count)))
+            nodes[kind] = jax.tree.map(_stacked_on_host, *(begun[kind, i] for i in range(count)))
     rows: Any = np.zeros((held.num_slots, len(params)), params.dtype)
     last: Any = tuple(np.zeros((network.nodes["worker"], len(params)), params.dtype) for _ in range(held.lanes))
     if state is not None:
@@ -232,6 +248,72 @@ def _repeated(leaf: Any, count: int) -> Any:
     return np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
 
 
+def _stacked_on_host(*leaves: Any) -> Any:
+    if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        return jnp.stack(leaves)
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
+def _placed(
+    task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State] | None = None
+) -> tuple[Functions, World, LoopState, list[SeedStart]]:
+    """The functions of seeds, their arrays and states on the devices, and how each begins, without its state."""
+    mesh, count = seeds[0].mesh, len(seeds)
+    # on GPUs seeds advance together
+    paged = count == 1 and topology(task.run).one_server
+    assert isinstance(task.executor, Vectorised)
+    budget = task.executor.state_memory_gib * 2**30 if paged else 0
+    started = [_start(each, state, budget) for each, state in zip(seeds, states or [None] * count, strict=True)]
+    begun = [each.state for each in started]
+    functions = seeds[0].functions._replace(d=started[0].d)
+    worlds = to_all(stack([each.here for each in seeds]), mesh)
+    if mesh == ONE_DEVICE:
+        present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
+    else:
+        # whole arrays may be larger than what one device has room for
+        present = padded_state(functions, jax.tree.map(_stacked_on_host, *begun))
+    # what is on the devices needs no copy on the host
+    return functions, worlds, present, [each._replace(state=LoopState({}, None)) for each in started]  # pyright: ignore[reportArgumentType]
+
+
+class CompiledUpdate(NamedTuple):
+    """The first update of a run, compiled and not carried out.
+
+    Attributes:
+        compiled: The compiled code, as JAX gives it.
+        world: The arrays of the run.
+        state: The state before the update.
+        d: Number of parameters.
+    """
+
+    compiled: Any
+    world: World
+    state: LoopState
+    d: int
+
+
+def compile_update(task: Task) -> CompiledUpdate:
+    """Compiles the first update of a run, to see what it takes of each device.
+
+    Args:
+        task: The run.
+
+    Returns:
+        The compiled update.
+    """
+    assert isinstance(task.executor, Vectorised)
+    mesh = MeshShape(task.executor.mesh.workers, task.executor.mesh.parameters)
+    one = _build(mesh, task.run, prepare(task.run, mesh=mesh))
+    functions, world, state, (start,) = _placed(task, [one])
+    kind = one.program.kinds[one.program.kind_of[0]]
+    events = fill_up(1, *one.program.events(0, 1), kind.groups.widths[-1] if kind.groups else 1)
+    with known_to_models(one.mesh):
+        lowered = build_advance(functions, kind, Watching(0, False)).lower(
+            world, state, jax.tree.map(lambda each: each[None], events)
+        )
+        return CompiledUpdate(lowered.compile(), world, state, start.d)
+
+
 def _at_places(
     events: tuple[GroupEvents | None, Arriving | None, tuple[WaveEvents, ...]],
     kind: UpdateKind,
@@ -256,17 +338,9 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     """The engine of seeds whose tables have the same form."""
     network, program, count = seeds[0].network, seeds[0].program, len(seeds)
     timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
-    devices, weights = seeds[0].devices, n if task.record.weights else 0
-    worlds = to_all(stack([each.here for each in seeds]), devices)
-    # on GPUs seeds advance together
-    paged = count == 1 and topology(task.run).one_server
-    assert isinstance(task.executor, Vectorised)
-    budget = task.executor.state_memory_gib * 2**30 if paged else 0
-    started = [_start(each, state, budget) for each, state in zip(seeds, states or [None] * count, strict=True)]
-    begun, (d, *_), starts, (pages, *_) = zip(*started, strict=True)
-    present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
-    present = to_all(present, devices)
-    del begun, started
+    weights, mesh = n if task.record.weights else 0, seeds[0].mesh
+    functions, worlds, present, started = _placed(task, seeds, states)
+    d, starts, pages = started[0].d, [each.starts for each in started], started[0].pages
     step = begin = states[0].step if states else 0
     parts: list[tuple[Diagnostics, np.ndarray]] = []
     whole: list[list[Update]] = [[] for _ in seeds]
@@ -278,7 +352,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded), *turned}), int)
 
     def nodes_of(seed: int) -> NodeStates:
-        return NodeStates(first_copy(present.nodes), network.nodes, seed, pages)
+        return NodeStates(present.nodes, network.nodes, seed, mesh, pages)
 
     def advance(stop: int) -> int:
         nonlocal step, present
@@ -295,16 +369,16 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             stretches = [fill_up(length, *each, widest) for each in events]
             stretch = jax.tree.map(lambda *each: np.stack(each), *stretches)
             alone = since in recorded
-            carry_out = build_advance(seeds[0].functions, kind, Watching(n if alone else weights, alone))
-            with stage("advance", step=until):
+            carry_out = build_advance(functions, kind, Watching(n if alone else weights, alone))
+            with stage("advance", step=until), known_to_models(mesh):
                 present, *measured, arrays = carry_out(worlds, present, stretch)
                 # a stretch is filled up to a length that is compiled already
                 there = slice(length)
-                diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(jax.device_get(measured)))
+                diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(on_host(measured)))
                 parts.append((diagnostics, shares[:, :, :weights]))
             step = until
             if alone:
-                keep(since, kind, (diagnostics, shares, arrays))
+                keep(since, kind, (diagnostics, shares, on_host(arrays)))
         return step
 
     def keep(update: int, kind: UpdateKind, found: tuple[Diagnostics, np.ndarray, list[Any]]) -> None:
@@ -349,7 +423,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
         return lambda wait: looks
 
     def left() -> list[engine.State]:
-        found, copy = [], first_copy(present)
+        found, copy = [], present if mesh == ONE_DEVICE else on_host(present)
         for i, each in enumerate(seeds):
             places = each.network.table.rows(step).places
             held, last = np.asarray(copy.held[i]), [np.asarray(lane[i]) for lane in copy.last]
@@ -366,5 +440,7 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             found.append(engine.State(step, nodes, places, rows))
         return found
 
+    # several processes would have to be left at the same update
+    leave = left if jax.process_count() == 1 else None
     most = int(timelines[0].sizes.max(initial=1))
-    return Engine(begin, last, _stretch(task.run, most, d), lambda: timelines, advance, evaluate, since_last, left)
+    return Engine(begin, last, _stretch(task.run, most, d), lambda: timelines, advance, evaluate, since_last, leave)

@@ -135,7 +135,7 @@ def _network(parts: NetworkParts) -> Network:
 
 @compiled_once
 def _build_steps(core: Core, update_receiver: UpdateReceiver) -> tuple[NodeStep, NodeStep]:
-    worker = build_worker_step(core.work, core.memory, core.batch)
+    worker = build_worker_step(core.work, core.memory, core.batch, core.even)
 
     def work(here: World, event: NodeEvent, process: Gatherer, messages: Sequence[Any]) -> EventResult:
         memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), process.memory, (process.server,))

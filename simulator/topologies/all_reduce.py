@@ -201,7 +201,7 @@ def _network(parts: NetworkParts, made: AllReduce, corrupts: bool) -> Network:
 
 @compiled_once
 def _build_steps(core: Core, made: AllReduce, n: int, corrupts: bool, sending: ChunkSending) -> tuple[NodeStep, ...]:
-    worker = build_worker_step(core.work, core.memory, core.batch)
+    worker = build_worker_step(core.work, core.memory, core.batch, core.even)
 
     def work(here: World, event: NodeEvent, process: Process, messages: Sequence[Any]) -> EventResult:
         memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), process.memory, (process.server,))

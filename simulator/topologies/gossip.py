@@ -270,7 +270,7 @@ def _build_steps(
     core: Core, update: UpdateReceiver, byzantine: bytes | None, weights: EdgeWeights | None
 ) -> tuple[NodeStep, ...]:
     """The steps of nodes; with the Byzantine ones, as truth values, where some may not mix in a round."""
-    worker = build_worker_step(core.work, core.memory, core.batch)
+    worker = build_worker_step(core.work, core.memory, core.batch, core.even)
 
     def work(here: World, event: NodeEvent, peer: Peer, messages: Sequence[Any]) -> EventResult:
         server = peer.server

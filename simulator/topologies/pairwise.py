@@ -166,7 +166,7 @@ def _network(parts: NetworkParts, inboxes: list[np.ndarray], weights: EdgeWeight
 
 @compiled_once
 def _build_steps(core: Core, update: UpdateReceiver, byzantine: bytes) -> tuple[NodeStep, ...]:
-    worker = build_worker_step(core.work, core.memory, core.batch)
+    worker = build_worker_step(core.work, core.memory, core.batch, core.even)
 
     def work(here: World, event: NodeEvent, trainee: Trainee, messages: Sequence[Any]) -> EventResult:
         memory, row, *_ = worker.run(here, event._replace(versions=(event.turn,)), trainee.memory, (trainee,))

@@ -177,7 +177,7 @@ def _build_steps(
     kept = "both" if last_rows.computed else "sent"
     steps = (
         build_unread_step(),
-        build_worker_step(core.work, core.memory, core.batch),
+        build_worker_step(core.work, core.memory, core.batch, core.even),
         NodeStep(
             "forge", "adversary", forge, together="map", forges=True, pads=alone or sees == "buckets",
             last_rows=kept if last_rows.forging else None, sends=Sending("up") if core.forge else None,

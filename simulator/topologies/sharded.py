@@ -268,7 +268,11 @@ def _build_steps(
     core: Core, sliced: SlicedUpdate, cuts: Cuts, forges: bool, structure: Any, shapes: tuple[Any, ...]
 ) -> tuple[NodeStep, ...]:
     """The steps; `structure` and `shapes` are those of the public state of one server."""
-    worker, form, of_servers = build_worker_step(core.work, core.memory, core.batch), sliced.form, range(cuts.servers)
+    worker, form, of_servers = (
+        build_worker_step(core.work, core.memory, core.batch, core.even),
+        sliced.form,
+        range(cuts.servers),
+    )
     whole = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*each) for each in shapes])
 
     def steps_of(here: World, server: Server, rows: Array, where: Slice) -> Any:

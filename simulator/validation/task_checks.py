@@ -50,8 +50,7 @@ def check_task(task: Task) -> None:
     Raises:
         ScenarioError: One line that begins with the key of the part; Impossible for numbers that do not go together.
     """
-    devices = devices_of(task.executor)
-    threads.start(devices)
+    threads.start(devices_of(task.executor))
     run = task.run
     schedule = check_numbers(run)
     structure = topology(run)
@@ -88,8 +87,8 @@ def check_task(task: Task) -> None:
         if inboxes is not None:
             kinds = [[rows, rows] for rows in inboxes]
         with errors_of("model", run.model):
-            # with Ray the rows are in other processes; devices of a mesh have all rows each
-            _check_memory(d, 1 if task.executor.name == "ray" else devices * max(map(max, kinds)))
+            # with Ray the rows are in other processes
+            _check_memory(d, 1 if task.executor.name == "ray" else max(map(max, kinds)))
         own, sees = run.data.validation > 0, schedule.sees
         if run.filter is not None:
             with errors_of("filter", run.filter):

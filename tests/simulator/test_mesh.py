@@ -1,15 +1,14 @@
 """A mesh of devices: the numbers of one device but for rounding, and the same bits on any number of cores.
 
-A process has one number of devices: runs on a mesh are made in processes of their own. How events and columns are
-split is tested with the devices as an axis of `vmap`, which has the same collectives.
+A process has one number of devices: all of these checks are made in processes of their own (`on_mesh.py`).
 """
 
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,158 +16,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.aggregators import Context
-from byzax.simulator import columns, mesh, threads
+from byzax.simulator import mesh, threads
 from byzax.simulator.columns import BLOCK, over_columns
-from byzax.simulator.contracts import build_rule
-from byzax.simulator.mesh import AXIS, in_parts
+from byzax.simulator.mesh import ONE_DEVICE, MeshShape, in_parts
 from byzax.simulator.mistakes import ScenarioError
-from byzax.simulator.slices import Cuts
 from byzax.simulator.validation import validate
-from tests.nightly import by_night
 from tests.simulator.conftest import loop, small
+from tests.simulator.on_mesh import N, rule_of
 from tests.simulator.test_executors import SCENARIOS
 
-N, D = 11, 4 * BLOCK + 37
 
-
-def on_devices(function, devices, *arguments):
-    """The results of a function on each of some devices, `[devices, ...]`."""
-    return jax.jit(jax.vmap(lambda _: function(*arguments), axis_name=AXIS))(jnp.arange(devices))
-
-
-def describe(given):
-    """Numbers of several types for each of some things, and a key."""
-    numbers, key = given
-    return {
-        "largest": numbers.max(axis=-1),
-        "many": jnp.round(100 * numbers).astype(jnp.int32),
-        "some": numbers[:, 0] > 0,
-        "key": jax.vmap(jax.random.fold_in, (0, None))(key, 7),
-        "none": None,
-    }
-
-
-def agree(one, other):
-    def numbers(leaf):
-        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-    pairs = zip(*(map(numbers, jax.tree.leaves(each)) for each in (one, other)), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs)
-
-
-# one for all; fewer than devices; as many for each; one more than that
-@pytest.mark.parametrize(("count", "devices"), [(1, 2), (2, 3), (6, 2), (7, 3)])
-def test_every_thing_is_handled_once_and_all_devices_know_all_results(count, devices):
-    given = jax.random.normal(jax.random.key(0), (count, 3)), jax.random.split(jax.random.key(1), count)
-    expected = jax.jit(describe)(given)
-    made = on_devices(lambda: in_parts(describe, given, count, devices), devices)
-    for device in range(devices):
-        assert agree(jax.tree.map(lambda leaf, device=device: leaf[device], made), expected)
-
-
-def test_a_device_handles_its_part_alone():
-    sizes = []
-
-    def count(given):
-        sizes.append(len(given))
-        return given
-
-    on_devices(lambda: in_parts(count, jnp.arange(7), 7, 3), 3)
-    assert sizes == [3]
-
-
-def rule_of(name, *before):
-    """A rule for eleven rows of which two may be Byzantine."""
-    described = small(rule=name, pre=before)
-    return build_rule(described.rule, described.pre, N, 2)
-
-
-def columns_agree(rule, devices, d=D, steps=2):
-    """Tells whether a rule over columns is the rule, for some updates from the state before."""
-    over = over_columns(rule, devices)
-    assert over.apply is not rule.apply
-    state = rule.init(d)
-    for step in range(steps):
-        given = jax.random.normal(jax.random.key(step), (N, d))
-        context = Context(jax.random.key(step))
-        expected, after, info = jax.jit(rule.apply)(given, state, context)
-        made, mine, told = on_devices(over.apply, devices, given, state, context)
-        # rounding decides how often a rule iterates
-        results = ((made, mine, told._replace(iterations=None)), (expected, after, info._replace(iterations=None)))
-        pairs = zip(*map(jax.tree.leaves, results), strict=True)
-        for got, wanted in pairs:
-            for device in range(devices):
-                if not np.allclose(got[device], wanted, rtol=1e-5, atol=1e-6):
-                    return False
-        state = after
-    return True
-
-
-SPLIT = ["trimmed_mean", "norm_clipping"]
-RULES = [
-    *SPLIT, "krum", "foolsgold", "centered_clipping", "geometric_median", "average", "median", "multi_krum", "bulyan",
-    "cge", "clipped_clustering", "dnc", "mean_around_median", "median_of_means", "medoid", "phocas", "sign_majority",
-    "signguard",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [name if name in SPLIT else by_night(name) for name in RULES])
-def test_a_rule_over_columns_is_the_rule(name):
-    rule = rule_of(name)
-    # slices of other lengths
-    assert columns_agree(rule, 3)
-
-
-@pytest.mark.slow
-def test_what_stands_before_a_rule_is_over_columns_too():
-    assert columns_agree(rule_of("krum", "nnm"), 2)
-
-
-def test_few_columns_and_rules_without_a_sharded_form_are_not_split():
-    median, brute = rule_of("median"), rule_of("brute")
-    assert columns_agree(median, 2, d=2 * BLOCK - 1)
-    assert over_columns(median, 1) is median
-    assert (over_columns(brute, 2) is brute) == (brute.sharded is None)
-
-
-@pytest.mark.parametrize("mistake", ["what follows a slice is not 0", "own part alone", "all read the first slice"])
-def test_mistakes_in_columns_are_seen(monkeypatch, mistake):
-    if mistake == "what follows a slice is not 0":
-        cut = Cuts.cut
-
-        def wider(self, values, server):
-            begin = self.bounds[server]
-            return (
-                values[..., begin : begin + self.width] if begin + self.width <= self.d else cut(self, values, server)
-            )
-
-        monkeypatch.setattr(Cuts, "cut", wider)
-    elif mistake == "own part alone":
-        monkeypatch.setattr(columns, "gathered", lambda values: jnp.stack([values] * 3))
-    else:
-        monkeypatch.setattr(columns.jax.lax, "switch", lambda device, branches, *given: branches[0](*given))
-    over_columns.cache_clear()
-    assert not columns_agree(rule_of("norm_clipping"), 3)
-    over_columns.cache_clear()
-
-
-@pytest.mark.parametrize("block", [1, 5, 64])
-def test_slices_in_blocks_cover_all_coordinates_once(block):
-    for servers in (2, 3, 7):
-        cuts, values = Cuts(333, servers, block), np.arange(333)
-        assert all(begin % block == 0 for begin in cuts.bounds[:-1])
-        assert max(np.diff(cuts.bounds)) <= cuts.width
-        joined = jax.jit(lambda all: cuts.join([cuts.cut(all, each) for each in range(cuts.servers)]))  # noqa: B023
-        assert np.array_equal(joined(values), values)
-
-
-def run_on_mesh(devices, folder, *scenarios):
-    """The checkpoints of runs on a mesh, each of which goes on as it was where it is left in its middle."""
-    file = folder / f"{devices}.pickle"
+def on_mesh(folder, devices, *checks):
+    """The results of checks on a mesh. See `on_mesh.py`."""
+    file = folder / "results.pickle"
     subprocess.run(
         [sys.executable, "-m", "tests.simulator.on_mesh", str(devices), str(file)],
-        input=json.dumps(scenarios), text=True, check=True, cwd=Path(__file__).parents[2],
+        input=json.dumps(checks), text=True, check=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     return pickle.loads(file.read_bytes())
 
@@ -183,8 +46,77 @@ def assert_close(expected, got):
             np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-# seven workers on two devices, of which one forges its row and reads none
+# seven workers, of which one forges its row and reads none
 BY_DAY = {"rule": "trimmed_mean", "attack": "little", "worker_momentum": 0.5, "steps": 4, "evaluate_every": 2}
+MISTAKES = ["all have the first slice", "own part alone"]
+# numbers of things and their parts: one for all, fewer than parts, as many for each, one more than that
+PARTS = [
+    (2, 1, 1, False, [1]),
+    (2, 2, 2, True, [1]),
+    (2, 2, 6, False, [3]),
+    (2, 2, 7, True, [2]),
+    (1, 2, 7, False, [7]),
+]
+# rows, coordinates, and the sizes of each device's part: by columns, and by workers and coordinates
+PLACES = [(2, 2, 7, 37, [(7, 10), (4, 19)]), (1, 4, 2, 8, [(2, 2), (2, 2)]), (4, 1, 5, 4, [(5, 1), (2, 4)])]
+
+
+def test_what_is_split_keeps_its_numbers_and_no_device_has_all_of_it(tmp_path):
+    checks = [
+        *(("parts", *each[:-1]) for each in PARTS),
+        *(("places", *each[:-1]) for each in PLACES),
+        ("rule", 2, 2, "trimmed_mean"),
+        ("rule", 2, 2, "norm_clipping"),
+        *(("mistake", 2, 2, name) for name in MISTAKES),
+        # pieces that end within rows, within columns, and biases across them
+        ("layers", 4, [3, 5, 8], [8], [3, 16], [3], [16, 3], [5, 4], [2]),
+        ("gradients", 2, 2, "mlp", [6, 5], {"hidden": [13]}),
+        ("run", 2, 2, BY_DAY),
+    ]
+    *made, error, got = on_mesh(tmp_path, 4, *checks)
+    assert made == [(True, each[-1]) for each in (*PARTS, *PLACES)] + [True, True, False, False, True]
+    assert error < 1e-5
+    assert_close(loop(**BY_DAY), got)
+
+
+# of each kind of layer: dense, convolutions, recurrent, attention
+MODELS = [
+    ("softmax", [9, 7]), ("mlp", [28, 28], {"hidden": [50, 50, 7]}), ("cnn", [28, 28]), ("lenet", [28, 28]),
+    ("lstm", [6, 5]), ("gru", [6, 5]), ("rnn", [12], {"vocabulary": 10}), ("transformer", [12], {"vocabulary": 10}),
+    ("resnet20", [8, 8, 3]),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 4), (1, 8), (2, 4), (4, 2)])
+def test_gradients_of_split_layers_are_those_of_one_device(shape, tmp_path):
+    errors = on_mesh(tmp_path, shape[0] * shape[1], *(("gradients", *shape, *model) for model in MODELS))
+    assert {model[0]: error for model, error in zip(MODELS, errors, strict=True) if error > 1e-5} == {}
+
+
+RULES = [
+    "krum", "foolsgold", "centered_clipping", "geometric_median", "average", "median", "multi_krum", "bulyan", "cge",
+    "clipped_clustering", "dnc", "mean_around_median", "median_of_means", "medoid", "phocas", "sign_majority",
+    "signguard",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_rule_over_columns_is_the_rule(tmp_path):
+    # what stands before a rule is over columns too
+    checks = [*(("rule", 3, 1, name) for name in RULES), ("rule", 1, 2, "krum", ["nnm"])]
+    made = on_mesh(tmp_path, 4, *checks)
+    assert [check for check, holds in zip(checks, made, strict=True) if not holds] == []
+
+
+def test_few_columns_and_rules_without_a_sharded_form_are_not_split():
+    median, brute = rule_of("median"), rule_of("brute")
+    few, two = jnp.ones((N, 2 * BLOCK - 1)), MeshShape(2, 1)
+    assert (over_columns(median, two).apply(few, ())[0] == 1).all()
+    assert over_columns(median, ONE_DEVICE) is median
+    assert (over_columns(brute, two) is brute) == (brute.sharded is None)
+
+
 BY_NIGHT = {
     **SCENARIOS,
     "gossip": {"topology": {"name": "gossip", "graph": "complete"}, "rule": "trimmed_mean", "attack": "little"},
@@ -206,18 +138,59 @@ def shortened(changes):
     return {**changes, "steps": min(changes.get("steps", 4), 12), "evaluate_every": 4}
 
 
-def test_updates_on_two_devices_are_within_rounding_of_loop_and_go_on_after_a_cut(tmp_path):
-    (got,) = run_on_mesh(2, tmp_path, BY_DAY)
-    assert_close(loop(**BY_DAY), got)
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(2, 1), (4, 1), (1, 2), (2, 2), (3, 2)])
+@pytest.mark.parametrize("name", BY_NIGHT)
+def test_updates_on_a_mesh_are_within_rounding_of_loop(name, shape, tmp_path):
+    changes = shortened(BY_NIGHT[name])
+    (got,) = on_mesh(tmp_path, shape[0] * shape[1], ("run", *shape, changes))
+    assert_close(loop(**changes), got)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 4])
-@pytest.mark.parametrize("name", BY_NIGHT)
-def test_updates_on_a_mesh_are_within_rounding_of_loop(name, devices, tmp_path):
-    changes = shortened(BY_NIGHT[name])
-    (got,) = run_on_mesh(devices, tmp_path, changes)
-    assert_close(loop(**changes), got)
+def test_processes_with_devices_of_their_own_share_a_mesh():
+    """Each has two devices, and must have the whole run's numbers; see the example in docs/clusters.md."""
+    code = """
+import sys, jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from byzax.simulator.executors.base import digest
+from tests.simulator.conftest import run, small
+changes = {"rule": "krum", "attack": "little", "worker_momentum": 0.5, "steps": 4, "evaluate_every": 2}
+shape = {"workers": int(sys.argv[3]), "parameters": int(sys.argv[4])}
+for record in ({}, {"record": {"rows": [1], "weights": True}}):
+    print(digest(run(small(**changes, **record, executor={"name": "vectorised", "mesh": shape}))))
+"""
+    for shape in (("2", "2"), ("1", "4")):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, address, str(number), *shape],
+                stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], env=os.environ | {"NPROC": "2"},
+            )
+            for number in range(2)
+        ]  # fmt: skip
+        printed = [process.communicate(timeout=400)[0].split("\n")[-3:] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0]
+        assert printed[0] == printed[1]
+        assert len(printed[0][0]) == 64
+
+
+@pytest.mark.slow
+def test_recorded_updates_and_repeats_on_a_mesh(tmp_path):
+    changes = BY_DAY | {"record": {"rows": [1, 3], "weights": True}, "repeats": 2}
+    expected = loop(**changes)
+    for got in on_mesh(tmp_path, 4, ("run", 2, 2, changes), ("run", 1, 3, changes), ("run", 3, 1, changes)):
+        assert_close(expected, got)
+        for a, b in zip(expected, got, strict=True):
+            np.testing.assert_allclose(a.weights, b.weights, rtol=1e-5, atol=1e-6)
+            assert [each.step for each in a.recorded] == [each.step for each in b.recorded]
+            for one, other in zip(a.recorded, b.recorded, strict=True):
+                for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+                    np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -243,22 +216,22 @@ def test_the_bits_of_a_mesh_do_not_depend_on_the_number_of_cores():
 
 
 def test_a_mesh_of_one_device_is_none():
-    def function():
-        return 0
-
-    assert mesh.on_all(function, 1) is function
-    assert in_parts(partial(jnp.add, 1), jnp.arange(3), 3, 1).tolist() == [1, 2, 3]
+    values = jnp.arange(3)
+    for function in (mesh.spread, mesh.padded):
+        assert function(values, ONE_DEVICE, 3) is values
+    assert mesh.to_all(values, ONE_DEVICE) is mesh.to_columns(values, ONE_DEVICE) is values
+    assert in_parts(jnp.add, 1, values, 3, ONE_DEVICE, whole_rows=False).tolist() == [1, 2, 3]
 
 
 def test_more_devices_than_workers_are_refused():
-    with pytest.raises(ScenarioError, match=r"executor.mesh.workers: 8 devices would share 7 workers: take at most 7"):
+    with pytest.raises(ScenarioError, match=r"executor.mesh.workers: 8 parts would share 7 workers: take at most 7"):
         small(executor={"name": "vectorised", "mesh": {"workers": 8}})
 
 
 def test_a_mesh_is_refused_where_jax_has_started_with_fewer_devices():
     threads.start()
-    with pytest.raises(ScenarioError, match=r"executor.mesh.workers: 2 devices are needed, and JAX has started with 1"):
-        validate(small(executor={"name": "vectorised", "mesh": {"workers": 2}}))
+    with pytest.raises(ScenarioError, match=r"executor.mesh: 2 devices are needed, and JAX has started with 1"):
+        validate(small(executor={"name": "vectorised", "mesh": {"parameters": 2}}))
 
 
 def test_several_numbers_of_devices_in_one_command_are_refused(tmp_path):
