@@ -27,8 +27,9 @@ from byzax.simulator.engine import (
 )
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_numpy, network_of, prepare, stage
-from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, build_advance, fill_up
+from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, fill_up
 from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.sharing import Shared
 from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
 from byzax.simulator.mesh import first_copy, to_all
 from byzax.simulator.world import World, stack
@@ -47,6 +48,7 @@ class Compiled(NamedTuple):
     here: World
     held: HeldRows
     program: Program
+    shared: Shared
 
     @property
     def form(self) -> tuple[Any, ...]:
@@ -60,7 +62,11 @@ class Compiled(NamedTuple):
     @property
     def functions(self) -> Functions:
         """The functions of its network that are compiled."""
-        return Functions(self.network.steps, self.network.show, self.network.measure, self.devices)
+        return _functions_of(self.network, self.devices)
+
+
+def _functions_of(network: Network, devices: int) -> Functions:
+    return Functions(network.steps, network.show, network.measure, devices)
 
 
 @contextmanager
@@ -84,7 +90,13 @@ def repeats(task: Task) -> Iterator[Repeats]:
     def build(run: Run, prepared: Prepared, least: int = 0) -> Compiled:
         network, here = network_of(run, prepared)
         held = held_rows(network.steps, prepared.timeline, task.run.workers.total, least)
-        return Compiled(run.seed, devices, prepared, network, here, held, Program(network, prepared.timeline, held))
+        program = Program(network, prepared.timeline, held)
+
+        def with_numbers(run: Run) -> Functions:
+            return _functions_of(network_of(run, prepare(run, prepared.timeline, devices), here)[0], devices)
+
+        shared = Shared(run, _functions_of(network, devices), with_numbers)
+        return Compiled(run.seed, devices, prepared, network, here, held, program, shared)
 
     if jax.default_backend() == "cpu":
         for run, prepared in zip(runs, ready, strict=True):
@@ -217,9 +229,10 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             stretches = [fill_up(length, *each.program.events(since, until), widest) for each in seeds]
             stretch = jax.tree.map(lambda *each: np.stack(each), *stretches)
             alone = since in recorded
-            carry_out = build_advance(seeds[0].functions, kind, Watching(n if alone else weights, alone))
             with stage("advance", step=until):
-                present, *measured, arrays = carry_out(worlds, present, stretch)
+                present, *measured, arrays = seeds[0].shared.advance(
+                    kind, Watching(n if alone else weights, alone), worlds, present, stretch
+                )
                 # a stretch is filled up to a length that is compiled already
                 there = slice(length)
                 diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(jax.device_get(measured)))
