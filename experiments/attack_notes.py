@@ -109,5 +109,5 @@ def _trigger_is_visible(part: AttackShare, count: int, data: DataPart, n: int) -
     """Tells whether the trigger of an attack changes any of the checked samples."""
     goal, dataset = _build(part, n, count).goal, load(data)
     assert goal is not None
-    some = jnp.asarray(dataset.x[:: max(1, len(dataset.x) // CHECKED_SAMPLES)])
+    some = jnp.asarray(dataset.values(slice(None, None, max(1, len(dataset.x) // CHECKED_SAMPLES))))
     return bool((change_in_units(measure_units(dataset), some, goal.trigger) != some).any())

@@ -59,9 +59,9 @@ def _data_notes(source: DataPart) -> tuple[str, ...]:
 
 def _scale(data: Dataset) -> str:
     """Advice about the scaling of the samples; empty where none is needed."""
-    if not np.issubdtype(data.x.dtype, np.floating):
+    if not np.issubdtype(data.dtype, np.floating):
         return ""
-    some = data.x[:: -(-len(data.x) // CHECKED_SAMPLES)]
+    some = data.values(slice(None, None, -(-len(data.x) // CHECKED_SAMPLES)))
     low, high = float(some.min()), float(some.max())
     if data.x.ndim > 2:
         if high - low <= WIDE_IMAGE:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from byzax.experiments.gathering import Results, time_varies
+from byzax.experiments.overall import overall, overall_rows
 from byzax.experiments.settings import shared_settings
 from byzax.experiments.tables import early_stop_lines, problem_lines, shared_settings_line, tables, text_rows, time_rows
 
-CELLS = ("mean", "std", "low", "high", "count", "of", "best")
+CELLS = ("mean", "std", "low", "high", "count", "of", "interval_low", "interval_high", "best")
 
 
 def markdown(results: Results, plots: Sequence[Path]) -> str:
@@ -41,6 +42,8 @@ def markdown(results: Results, plots: Sequence[Path]) -> str:
             "",
             f"{table.caption}.",
         ]
+    if found := overall(results):
+        lines += ["", "## Rules over all settings", "", *_table(*overall_rows(found)), "", f"{found.caption}."]
     if time_varies(frame, results.curves):
         lines += ["", "## How the time was used", "", *_table(*time_rows(frame)), "", "Means over the runs."]
     for heading, entries in {
@@ -102,8 +105,9 @@ def cells_csv(results: Results) -> str:
     for each in all_tables:
         for name, cells, best in zip(each.names, each.cells, each.best, strict=True):
             chosen: dict[str, Any] = dict(zip(each.keys, name, strict=True))
-            for attack, cell, bold in zip(each.attacks, cells, best, strict=True):
-                numbers = ["" if value != value else value for value in cell]
+            for attack, cell, bold in zip(each.columns, cells, best, strict=True):
+                of_cell = (cell.mean, cell.std, cell.low, cell.high, cell.counted, cell.of, *cell.interval)
+                numbers = ["" if value != value else value for value in of_cell]
                 begin = [results.name, each.words, *(chosen.get(key, "") for key in keys), attack]
                 writer.writerow([*begin, *numbers, int(bold), *(shared[key] for key in settings)])
     return text.getvalue()

@@ -3,31 +3,44 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from byzax.experiments import outputs, pages, plots, tables
+from byzax.experiments import outputs, overall, pages, plots, tables
 from byzax.experiments.gathering import Results, gather, time_varies
 from byzax.experiments.scores import SUCCESS
 from byzax.experiments.strict_yaml import read_mapping
 from byzax.experiments.study_files import read_skipped, skipped_lines
+from byzax.simulator.config.executors import ReportField
 from byzax.simulator.mistakes import ScenarioError
 
 
-def read(folders: Sequence[Path], name: str | None = None) -> Results:
+def read(folders: Sequence[Path], name: str | None = None, how: ReportField | None = None) -> Results:
     """Reads the results of studies.
 
     Args:
         folders: The folders; several are joined.
         name: Name of the results; None for that of the first study.
+        how: The value that tables give of a run; None for `report` of the studies where they agree, else the last one.
 
     Returns:
         The results.
     """
     skipped = [line for folder in folders for line in skipped_lines(read_skipped(folder))]
-    return gather(folders, name or study_name(folders[0]))._replace(skipped=skipped)
+    asked = [_report_of(folder) for folder in folders]
+    chosen = how or (asked[0] if all(each == asked[0] for each in asked) else "last")
+    return gather(folders, name or study_name(folders[0]))._replace(skipped=skipped, report=chosen)
+
+
+def _report_of(folder: Path) -> ReportField:
+    """`report` of the scenario of a study; the last value of a folder without a scenario."""
+    try:
+        return TypeAdapter(ReportField).validate_python(read_mapping(folder / "scenario.yaml").get("report", "last"))
+    except (ScenarioError, ValidationError):
+        return "last"
 
 
 def study_name(folder: Path) -> str:
@@ -84,19 +97,33 @@ def show(results: Results, console: Console) -> None:
             if not i and (subject := tables.shared_settings_line(results)):
                 console.print(Text(subject, style="dim"))
             _scores(table, console)
+        if found := overall.overall(results):
+            console.print(_plain(*overall.overall_rows(found), numbers=2))
+            _caption(found.caption, console)
         if time_varies(results.frame, results.curves):
             headings, rows = tables.time_rows(results.frame)
-            keys = len(headings) - 7
-            used = Table(caption="how the time was used, means over the runs", box=box.SIMPLE_HEAD)
-            for j, heading in enumerate(headings):
-                used.add_column(Text(heading), justify="left" if j < keys else "right", vertical="bottom")
-            for row in rows:
-                used.add_row(*(Text(value, style="bold" if j < keys else "") for j, value in enumerate(row)))
-            console.print(used)
+            console.print(_plain(headings, rows, numbers=7))
+            _caption("how the time was used, means over the runs", console)
     for line in [*results.damaged, *tables.problem_lines(results)]:
         console.print(Text(line, style="red"))
     for line in [*tables.early_stop_lines(results.frame), *results.skipped]:
         console.print(Text(line, style="dim"))
+
+
+def _caption(text: str, console: Console) -> None:
+    """Prints what stands below a table, which may be narrower than the text."""
+    console.print(Text(f"  {text}", style="dim italic"))
+
+
+def _plain(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> Table:
+    """A table whose last columns are numbers."""
+    names = len(headings) - numbers
+    made = Table(box=box.SIMPLE_HEAD)
+    for j, heading in enumerate(headings):
+        made.add_column(Text(heading), justify="left" if j < names else "right", vertical="bottom")
+    for row in rows:
+        made.add_row(*(Text(value, style="bold" if j < names else "") for j, value in enumerate(row)))
+    return made
 
 
 def _scores(table: tables.Table, console: Console) -> None:
@@ -111,8 +138,7 @@ def _scores(table: tables.Table, console: Console) -> None:
     texts = _styled(table, rows)
     for start in range(keys, len(headings), fit):
         chosen = [*range(keys), *range(start, min(start + fit, len(headings)))]
-        last = chosen[-1] == len(headings) - 1
-        part = Table(caption=Text(table.caption) if last else None, box=box.SIMPLE_HEAD)
+        part = Table(box=box.SIMPLE_HEAD)
         for i in chosen:
             part.add_column(
                 Text(headings[i]),
@@ -123,6 +149,7 @@ def _scores(table: tables.Table, console: Console) -> None:
         for row in texts:
             part.add_row(*(row[i] for i in chosen))
         console.print(part)
+    _caption(table.caption, console)
 
 
 def _styled(table: tables.Table, rows: list[list[str]]) -> list[list[Text]]:

@@ -1,5 +1,6 @@
 """The results of a study in memory: tables, models and plots, as `byzax.run` and `byzax.load` give them."""
 
+import itertools
 import os
 import shutil
 import weakref
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from byzax.experiments import marks, outputs, plots
+from byzax.experiments import marks, outputs, overall, plots
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
 from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
-from byzax.experiments.scores import score_of
+from byzax.experiments.reported import report_of, report_values
+from byzax.experiments.scores import Score, score_of
+from byzax.experiments.statistics import compare_pairs, holm, mean_interval
 from byzax.simulator.diagnostics import Update
 from byzax.simulator.mistakes import ScenarioError, quote, shorten
 
@@ -129,26 +132,104 @@ class Result:
             raise ValueError(f"run: one of {', '.join(names)} is needed, got {run!r}")
         return self._read(run, read_recorded)
 
-    def summary(self, measure: str | None = None) -> pd.DataFrame:
-        """The final value of a measurement, over the repeats of each combination of settings.
+    def summary(self, measure: str | None = None, report: str | int | None = None) -> pd.DataFrame:
+        """The value of a measurement, over the repeats of each combination of settings.
 
         Args:
             measure: A column of `metrics`; by default the test accuracy, and without classes the test loss.
+            report: The value of a run: "last", "best" (of an accuracy the largest, of all else the smallest), "area"
+                (the mean over its updates), or a number of last evaluations whose mean counts; by default that of the
+                scenario.
 
         Returns:
-            One row per combination: its settings, `mean`, `std` (of a sample), `min`, `max`, `runs` (those that were
-            completed) and `of` (those that were asked for).
+            One row per combination: its settings, `mean`, `std` (of a sample), `min`, `max`, `interval_low` and
+            `interval_high` (the 95 % interval of the mean), `runs` (those that were completed) and `of` (those that
+            were asked for).
+
+        Raises:
+            ValueError: For a measure or a report that is not known.
         """
-        column = measure or score_of(self.runs).column
-        _known("measure", column, METRICS)
-        keys = [*varying_keys(self.runs), "rule", "attack"]
+        runs, keys = self._reported(measure, report), [*varying_keys(self.runs), "rule", "attack"]
         rows = []
-        groups: Any = self.runs.groupby(keys, sort=False, dropna=False)
+        groups: Any = runs.groupby(keys, sort=False, dropna=False)
         for names, group in groups:
-            values = group.loc[has_result(group), column].astype(float)
-            numbers = (values.mean(), values.std(), values.min(), values.max(), len(values), num_expected(group))
-            rows.append([*names, *numbers])
-        return pd.DataFrame(rows, columns=[*keys, "mean", "std", "min", "max", "runs", "of"])
+            values = group.loc[has_result(group), "value"]
+            spread = values.mean(), values.std(), values.min(), values.max(), *mean_interval(values.tolist())
+            rows.append([*names, *spread, len(values), num_expected(group)])
+        numbers = ["mean", "std", "min", "max", "interval_low", "interval_high", "runs", "of"]
+        return pd.DataFrame(rows, columns=[*keys, *numbers])
+
+    def compare(self, by: str = "rule", measure: str | None = None, report: str | int | None = None) -> pd.DataFrame:
+        """Pairs of settings that differ in one key alone, compared seed by seed.
+
+        Args:
+            by: The key: a column of `runs` before `seed`.
+            measure: As for `summary`.
+            report: As for `summary`.
+
+        Returns:
+            One row per pair: the other keys, `first`, `second`, `difference` (the mean of first minus second over
+            their common seeds), `interval_low`, `interval_high` (its 95 % interval), `pairs` (the number of seeds),
+            `p` (Wilcoxon's signed-rank test, two-sided) and `p_holm` (adjusted for all pairs of equal other keys).
+
+        Raises:
+            ValueError: For a key, a measure or a report that is not known.
+
+        References:
+            Wilcoxon 1945; Holm 1979
+        """
+        keys = [*varying_keys(self.runs), "rule", "attack"]
+        _known("by", by, keys)
+        others = [key for key in keys if key != by]
+        runs = self._reported(measure, report)
+        rows = []
+        groups: Any = runs.loc[has_result(runs)].groupby(others, sort=False, dropna=False)
+        for names, group in groups:
+            values = {
+                choice: each.groupby("seed")["value"].mean().to_dict() for choice, each in group.groupby(by, sort=False)
+            }
+            pairs = [*itertools.combinations(values, 2)]
+            compared = [compare_pairs(values[first], values[second]) for first, second in pairs]
+            adjusted = holm([each.p for each in compared])
+            rows += [
+                [*names, *pair, each.difference, *each.interval, each.pairs, each.p, p]
+                for pair, each, p in zip(pairs, compared, adjusted, strict=True)
+            ]
+        numbers = ["difference", "interval_low", "interval_high", "pairs", "p", "p_holm"]
+        return pd.DataFrame(rows, columns=[*others, "first", "second", *numbers])
+
+    def ranks(self) -> pd.DataFrame:
+        """The rules over all settings (attack and other keys) that all of them have, the best first.
+
+        Returns:
+            One row per rule: `rule`, `rank` (the average rank of its means, 1 the best), `iqm` (the mean of the middle
+            half of all its runs), `critical_difference` (of average ranks, at 5 %, by Nemenyi's test) and `friedman_p`
+            (that all rules are alike). No row for one rule, or fewer than two settings.
+
+        References:
+            Demsar 2006 (ranks); Agarwal et al. 2021 (interquartile mean)
+        """
+        columns = ["rule", "rank", "iqm", "critical_difference", "friedman_p"]
+        found = overall.overall(self._results)
+        if found is None:
+            return pd.DataFrame(columns=columns)
+        numbers = zip(found.rules, found.ranking.ranks, found.middle, strict=True)
+        return pd.DataFrame([[*row, found.ranking.critical, found.ranking.p] for row in numbers], columns=columns)
+
+    def profiles(self, thresholds: Sequence[float] | None = None) -> pd.DataFrame:
+        """The performance profile of each rule: the share of its runs that are at least as good as a threshold.
+
+        Args:
+            thresholds: The thresholds, of the test accuracy or without classes the test loss; None for 101 of them
+                between the lowest and the highest value.
+
+        Returns:
+            One row per rule and threshold: `rule`, `threshold`, `share`; settings that all rules have count alike.
+
+        References:
+            Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+        """
+        return overall.profiles(self._results, thresholds)
 
     def plot(self, x: str = "step", y: str | None = None, hue: str = "rule", col: str | None = "attack") -> "Figure":
         """A measurement over the course of the runs: mean over the repeats, with a band of one standard deviation.
@@ -198,6 +279,14 @@ class Result:
             why = shorten(str(error.strerror or error))
             raise ScenarioError(f"{place}: cannot be written ({why}): choose another folder") from None
         return place
+
+    def _reported(self, measure: str | None, report: str | int | None) -> pd.DataFrame:
+        """The runs with their `value`."""
+        column = measure or score_of(self.runs).column
+        _known("measure", column, METRICS)
+        how = self._results.report if report is None else report_of(str(report))
+        score = Score(column, column, column, "", higher_is_better="accuracy" in column)
+        return self.runs.assign(value=report_values(self.runs, self._results.curves, score, how))
 
     def _settings(self) -> list[str]:
         columns = list(self.runs.columns)

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from byzax.experiments.refusing import refuse, report_errors
 from byzax.simulator.mistakes import ScenarioError
+
+if TYPE_CHECKING:
+    from byzax.simulator.config.executors import ReportField
 
 SHOW_CODES = (
     "Exit codes: 0; 1, a run is damaged, or there is no room for a file; 2, there are no results, or another's file is "
@@ -18,13 +21,16 @@ SHOW_CODES = (
 )
 
 
-def summarise(folders: Sequence[Path], name: str | None = None, out: Path | None = None) -> int:
+def summarise(
+    folders: Sequence[Path], name: str | None = None, out: Path | None = None, how: "ReportField | None" = None
+) -> int:
     """Prints the tables of studies, of several as one, and writes the summary and plots of each.
 
     Args:
         folders: The folders of the studies.
         name: Name of the joined studies where they have different ones; None for that of the first.
         out: Folder of one summary of all studies; None for a summary in the folder of each.
+        how: The value that tables give of a run; None for `report` of the studies.
 
     Returns:
         The exit code: 1 where a run is damaged or there is no room, 2 where a file that byzax did not write is in the
@@ -34,9 +40,9 @@ def summarise(folders: Sequence[Path], name: str | None = None, out: Path | None
 
     from byzax.experiments import report
 
-    results = [report.read([folder]) for folder in folders]
+    results = [report.read([folder], how=how) for folder in folders]
     names = {each.name for each in results}
-    together = results[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name)
+    together = results[0] if len(folders) == 1 else report.read(folders, names.pop() if len(names) == 1 else name, how)
     console = Console(width=None if sys.stdout.isatty() else 140)
     report.show(together, console)
     code = 1 if together.damaged else 0
@@ -84,6 +90,14 @@ def show(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove the results that --out holds.")] = False,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            metavar="last|best|area|N",
+            help="The value that tables give of a run: its last one, its best one, the mean over its updates, or the "
+            "mean of N last evaluations; by default that of the scenario.",
+        ),
+    ] = None,
 ) -> None:
     """Print the tables of a finished study and make its summary and plots again, from its files.
 
@@ -93,7 +107,12 @@ def show(
     from rich.console import Console
 
     from byzax.experiments import outputs, tune
+    from byzax.experiments.reported import report_of
 
+    try:
+        how = None if report is None else report_of(report)
+    except ValueError as error:
+        refuse(f"--report {error}")
     studies = [folder] if (folder / "runs").is_dir() else sorted(path.parent for path in folder.glob("*/runs"))
     code = 0
     try:
@@ -112,7 +131,7 @@ def show(
             whole = False
         code = code or (0 if whole else 1)
     if others := [each for each in studies if each not in tuned]:
-        code = max(code, summarise(others, folder.resolve().name, out))
+        code = max(code, summarise(others, folder.resolve().name, out, how))
     raise typer.Exit(code)
 
 

@@ -1,7 +1,8 @@
 """Tables of results: cells with their counts, the best of a block, and the shared settings."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +20,25 @@ from byzax.experiments.gathering import (
 )
 from byzax.experiments.names import counted, joined
 from byzax.experiments.records import TIMES, Record
+from byzax.experiments.reported import report_values, report_words
 from byzax.experiments.scores import SUCCESS, Score, score_of
 from byzax.experiments.settings import settings_line, shared_settings
+from byzax.experiments.statistics import (
+    LEVEL,
+    NOTHING,
+    Interval,
+    compare_pairs,
+    holm,
+    mean_interval,
+    seeds_needed,
+    worst_interval,
+)
 
 # Smallest number of values with a standard deviation.
 FEWEST = 3
+# The column of the worst mean of a row, and what is bold.
+WORST = "worst case"
+BOLD = "the best rule and those not significantly worse (paired Wilcoxon tests, Holm, 5 %)"
 
 
 class TableCell(NamedTuple):
@@ -36,6 +51,9 @@ class TableCell(NamedTuple):
         high: Highest value.
         counted: Number of runs with a value.
         of: Number of runs asked for.
+        interval: The 95 % interval of the mean; NaN for fewer than three runs.
+        by_seed: The value of each seed; of several runs with one seed their mean.
+        worst: Whether it is the worst of the cells of its row: the interval is then what is shown.
     """
 
     mean: float
@@ -44,11 +62,31 @@ class TableCell(NamedTuple):
     high: float
     counted: int
     of: int
+    interval: Interval = NOTHING
+    by_seed: Mapping[int, float] = MappingProxyType({})
+    worst: bool = False
+
+
+class Shortage(NamedTuple):
+    """A number of seeds with which no difference can be significant.
+
+    Attributes:
+        seeds: The number.
+        rules: Number of rules that are compared.
+        needed: The fewest seeds that could tell two of them apart.
+    """
+
+    seeds: int
+    rules: int
+    needed: int
 
     @property
-    def error(self) -> float:
-        """The standard error of the mean; NaN for one run."""
-        return self.std / math.sqrt(self.counted) if self.counted else math.nan
+    def words(self) -> str:
+        """A sentence for a caption."""
+        return (
+            f"{counted(self.seeds, 'seed')} cannot rank {self.rules} rules at 5 % (paired Wilcoxon tests, Holm): it "
+            f"takes {self.needed}"
+        )
 
 
 class Table(NamedTuple):
@@ -60,10 +98,11 @@ class Table(NamedTuple):
         score: The score.
         keys: Headings of the first columns, the last of them the rule.
         names: The texts in these columns, a tuple for each row.
-        attacks: Headings of the other columns.
-        cells: `[rows][attacks]`.
-        best: `[rows][attacks]`, whether no rule in the block (rows with the same other keys) is better by more than the
-            standard error.
+        columns: Headings of the other columns: the attacks, and `WORST` where there are several.
+        cells: `[rows][columns]`.
+        best: `[rows][columns]`, whether a rule is the best of its block (rows with the same other keys) or not
+            significantly worse; none where there are too few seeds.
+        shortage: The largest comparison that has too few seeds; None for none.
         classes: Number of classes of the data of each row; NaN for values.
         seeds: The seeds of all runs.
     """
@@ -73,16 +112,17 @@ class Table(NamedTuple):
     score: Score
     keys: list[str]
     names: list[tuple[str, ...]]
-    attacks: list[str]
+    columns: list[str]
     cells: list[list[TableCell]]
     best: list[list[bool]]
+    shortage: Shortage | None
     classes: list[float]
     seeds: list[int]
 
     @property
     def caption(self) -> str:
-        """The kind of the numbers, and what stands beside the means."""
-        every = [cell for row in self.cells for cell in row]
+        """The kind of the numbers, what stands beside the means, and what is bold."""
+        every = [cell for row in self.cells for cell in row if not cell.worst]
         most = max(cell.of for cell in every)
         counts = {cell.counted for cell in every if cell.counted}
         if most == 1 and len(self.seeds) == 1:
@@ -91,7 +131,10 @@ class Table(NamedTuple):
             fewer = "; of two the range, of one its value"
         else:
             fewer = "; of one its value" if most == 2 and 1 in counts else ""
-        return f"{self.words}, {spread_text(most)}{fewer}"
+        worst = f"; {WORST} with its 95 % interval" if WORST in self.columns and most >= FEWEST else ""
+        bold = f"; bold: {BOLD}" if any(any(row) for row in self.best) else ""
+        short = f"; {self.shortage.words}" if self.shortage else ""
+        return f"{self.words}, {spread_text(most)}{fewer}{worst}{bold}{short}"
 
 
 def spread_text(seeds: int) -> str:
@@ -106,39 +149,44 @@ def spread_text(seeds: int) -> str:
     return {1: "one seed", 2: "range over 2 seeds"}.get(seeds, f"mean ± standard deviation over {seeds} seeds")
 
 
-def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
+def table(title: str, words: str, frame: pd.DataFrame, values: pd.Series, score: Score) -> Table:
     """The table of a score.
 
     Args:
         title: The title.
         words: The kind of the numbers.
         frame: One row per run.
-        score: The score; a test loss that is NaN counts as infinite.
+        values: The value of each run.
+        score: The score.
 
     Returns:
         The table.
     """
     keys = [*varying_keys(frame), "rule"]
-    values = frame[score.column].fillna(np.inf).where(has_result(frame))
     names = [tuple(row) for row in frame[keys].drop_duplicates().to_numpy()]
     # rules that are compared stand below each other
     blocks = list(dict.fromkeys(name[:-1] for name in names))
     names.sort(key=lambda name: blocks.index(name[:-1]))
-    attacks = list(frame["attack"].unique())
-    places = dict(iter(frame.assign(value=values).groupby([*keys, "attack"], sort=False)))
+    columns = list(frame["attack"].unique())
+    places = dict(iter(frame.assign(value=values.where(has_result(frame))).groupby([*keys, "attack"], sort=False)))
     # a cell that was never begun should have as many runs as the others
     most = max(frame["of"].tolist())
-    cells = [[_cell(places.get((*name, attack)), most) for attack in attacks] for name in names]
+    cells = [[_cell(places.get((*name, attack)), most) for attack in columns] for name in names]
+    if len(columns) > 1:
+        columns.append(WORST)
+        cells = [[*row, _worst(row, score.higher_is_better)] for row in cells]
     classes = frame.groupby(keys)["classes"].first()
+    best, shortage = _best(names, cells, 1 if score.higher_is_better else -1)
     return Table(
         title,
         words,
         score,
         keys,
         [tuple(map(str, name)) for name in names],
-        attacks,
+        columns,
         cells,
-        _best(names, cells, 1 if score.higher_is_better else -1),
+        best,
+        shortage,
         [float(classes.loc[name if len(keys) > 1 else name[0]]) for name in names],
         sorted(set(frame["seed"])),
     )
@@ -147,7 +195,8 @@ def table(title: str, words: str, frame: pd.DataFrame, score: Score) -> Table:
 def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
     if group is None:
         return TableCell(math.nan, math.nan, math.nan, math.nan, 0, most)
-    values = group["value"].dropna().to_numpy(float)
+    there = group.loc[group["value"].notna()]
+    values = there["value"].to_numpy(float)
     of = num_expected(group)
     if not len(values):
         return TableCell(math.nan, math.nan, math.nan, math.nan, 0, of)
@@ -155,26 +204,59 @@ def _cell(group: pd.DataFrame | None, most: int) -> TableCell:
     # of numbers that no run has written, such as 1e300, it is infinite
     with np.errstate(over="ignore"):
         std = float(values.std(ddof=1)) if len(values) > 1 and math.isfinite(mean) else math.nan
-    return TableCell(mean, std, float(values.min()), float(values.max()), len(values), of)
+    by_seed = there.groupby("seed")["value"].mean().to_dict()
+    interval = mean_interval(values.tolist())
+    return TableCell(mean, std, float(values.min()), float(values.max()), len(values), of, interval, by_seed)
 
 
-def _best(names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]], sign: int) -> list[list[bool]]:
-    """Mask of the best cells of each attack and block, and of all within the standard error of the best."""
+def _worst(row: Sequence[TableCell], higher_is_better: bool) -> TableCell:
+    """The worst mean of a row, over the seeds that all its cells have; nothing where one cell is empty."""
+    seeds = sorted(set.intersection(*(set(cell.by_seed) for cell in row)))
+    of = max(cell.of for cell in row)
+    if not seeds:
+        return TableCell(math.nan, math.nan, math.nan, math.nan, 0, of, worst=True)
+    values = np.array([[cell.by_seed[seed] for seed in seeds] for cell in row])
+    pick = np.min if higher_is_better else np.max
+    each = pick(values, axis=0)
+    return TableCell(
+        float(pick(values.mean(axis=1))),
+        math.nan,
+        float(each.min()),
+        float(each.max()),
+        len(seeds),
+        of,
+        worst_interval(values, higher_is_better),
+        dict(zip(seeds, each.tolist(), strict=True)),
+        worst=True,
+    )
+
+
+def _best(
+    names: Sequence[tuple[str, ...]], cells: Sequence[Sequence[TableCell]], sign: int
+) -> tuple[list[list[bool]], Shortage | None]:
+    """Mask of the best cells of each column and block with all that are not significantly worse, and what was short."""
     marked = [[False] * len(row) for row in cells]
+    short: list[Shortage] = []
     blocks: dict[tuple[str, ...], list[int]] = {}
     for i, name in enumerate(names):
         blocks.setdefault(name[:-1], []).append(i)
     for block_rows in blocks.values():
-        # a row alone in its block is compared with none
-        for j in range(len(cells[0])) if len(block_rows) > 1 else ():
+        for j in range(len(cells[0])):
             usable = [i for i in block_rows if cells[i][j].counted and math.isfinite(cells[i][j].mean)]
-            if not usable:
+            # a row alone in its block is compared with none
+            if len(usable) < 2:
                 continue
-            first = max((cells[i][j] for i in usable), key=lambda cell: sign * cell.mean)
-            for i in usable if first.counted > 1 else ():
-                close = sign * cells[i][j].mean >= sign * first.mean - first.error
-                marked[i][j] = close and cells[i][j].counted > 1
-    return marked
+            first = max(usable, key=lambda i: sign * cells[i][j].mean)
+            others = [i for i in usable if i != first]
+            found = [compare_pairs(cells[first][j].by_seed, cells[i][j].by_seed) for i in others]
+            needed, pairs = seeds_needed(len(others)), min(each.pairs for each in found)
+            if pairs < needed:
+                short.append(Shortage(pairs, len(usable), needed))
+                continue
+            marked[first][j] = True
+            for i, p in zip(others, holm([each.p for each in found]), strict=True):
+                marked[i][j] = p > LEVEL
+    return marked, max(short, key=lambda each: each.needed - each.seeds, default=None)
 
 
 def cell_text(cell: TableCell, digits: str) -> str:
@@ -185,12 +267,17 @@ def cell_text(cell: TableCell, digits: str) -> str:
         digits: Format of a number.
 
     Returns:
-        `0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; with `(2 of 3)` where runs are missing.
+        `0.912 ± 0.004`; of two runs `0.908 to 0.916`, of one its value; of the worst case `0.60 [0.55, 0.66]`, with its
+        interval; with `(2 of 3)` where runs are missing.
     """
     if not cell.counted:
         return "-"
     if not math.isfinite(cell.mean):
         text = "not finite"
+    elif cell.worst:
+        low, high = cell.interval
+        ends = "" if math.isnan(low) else f" [{low:{digits}}, {high:{digits}}]"
+        text = f"{cell.mean:{digits}}{ends}"
     elif cell.counted >= FEWEST:
         text = f"{cell.mean:{digits}} ± {cell.std:{digits}}"
     elif cell.counted == 2:
@@ -213,11 +300,11 @@ def text_rows(listed: Table) -> tuple[list[str], list[list[str]]]:
         [*name, *(cell_text(cell, listed.score.digits) for cell in row)]
         for name, row in zip(listed.names, listed.cells, strict=True)
     ]
-    return [*listed.keys, *listed.attacks], rows
+    return [*listed.keys, *listed.columns], rows
 
 
 def tables(results: Results) -> list[Table]:
-    """All tables of results: at the end, and at equal time and work where these differ.
+    """All tables of results: of whole runs, and at equal time and work where these differ.
 
     Runs with classes and runs with values have tables of their own, and so has the success of backdoors.
 
@@ -230,23 +317,26 @@ def tables(results: Results) -> list[Table]:
     frame, curves = results.frame, results.curves
     listed: list[Table] = []
 
-    def add(part: pd.DataFrame, score: Score, when: str = "", where: str = "") -> None:
-        words = f"{when}{score.words}{where}"
-        listed.append(table(f"{results.name}: {when}{score.words}{_by(part)}{where}", words, part, score))
+    def add(part: pd.DataFrame, values: pd.Series, score: Score, words: str, where: str = "") -> None:
+        listed.append(table(f"{results.name}: {words}{_by(part)}{where}", f"{words}{where}", part, values, score))
+
+    def add_reported(part: pd.DataFrame, score: Score) -> None:
+        add(part, report_values(part, curves, score, results.report), score, report_words(score, results.report))
 
     for part in (frame.loc[frame["classes"].notna()], frame.loc[frame["classes"].isna()]):
         if part.empty:
             continue
         evaluations = curves.loc[curves["run"].isin(part["run"])]
         score = score_of(part)
-        add(part, score, "final ")
+        add_reported(part, score)
         for measure, words in MEASURES.items():
             if bool(has_result(part).any()) and differs_by_run(evaluations.loc[has_result(evaluations)], measure):
                 then, end = scores_at_equal(part, evaluations, measure)
-                add(then, score, where=f" at {end:.4g} {words}, where the shortest run ends")
+                where = f" at {end:.4g} {words}, where the shortest run ends"
+                add(then, report_values(then, evaluations, score, "last"), score, score.words, where)
     backdoors = frame.loc[frame["attack_success"].notna()]
     if len(backdoors):
-        add(backdoors, SUCCESS, "final ")
+        add_reported(backdoors, SUCCESS)
     return listed
 
 

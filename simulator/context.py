@@ -11,11 +11,10 @@ from byzax.aggregators.mixing import Neighbourhood
 from byzax.models import Model
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.keys import Purpose
-from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.senders import Arrivals
 from byzax.simulator.server import MoveModel, Server
 from byzax.simulator.server_row import ServerRow
-from byzax.simulator.world import World
+from byzax.simulator.world import World, scaled_samples
 
 Array = jax.Array
 State = Any
@@ -108,7 +107,7 @@ def build_context(model: Model, batch_size: int, own: ServerRow, move: MoveModel
             def loss(params: Array) -> Array:
                 draw = jax.random.fold_in(key, int(Purpose.SERVER_BATCH))
                 position = samples[jax.random.randint(draw, (batch_size,), 0, count)]
-                return model.loss(params, apply_scaling(world.scaling, world.x[position]), world.y[position])
+                return model.loss(params, scaled_samples(world, position), world.y[position])
 
             return loss
 

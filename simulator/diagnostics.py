@@ -11,7 +11,7 @@ from byzax.models import Model
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.units import change_in_units
-from byzax.simulator.world import World
+from byzax.simulator.world import World, read_samples, scaled_samples
 
 Array = jax.Array
 Value = Any  # a scalar array; on the host a float, or a series of them
@@ -207,7 +207,7 @@ def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
     def build_predict(world: World, params: Array) -> Callable[[Array], Array]:
         if model.statistics is None:
             return lambda x: model.predict(params, x)
-        measured = model.statistics(params, apply_scaling(world.scaling, world.x[world.train[:EVALUATED_AT_ONCE]]))
+        measured = model.statistics(params, scaled_samples(world, world.train[:EVALUATED_AT_ONCE]))
         return lambda x: model.predict(params, x, measured)
 
     def judge_all(judge: Callable[[Array], tuple[Array, Array]], positions: Array) -> list[Array]:
@@ -227,12 +227,12 @@ def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
         predict = build_predict(world, params)
 
         def judge(positions: Array) -> tuple[Array, Array]:
-            return model.judge(predict(apply_scaling(world.scaling, world.x[positions])), world.y[positions])
+            return model.judge(predict(scaled_samples(world, positions)), world.y[positions])
 
         def judge_with_trigger(positions: Array) -> tuple[Array, Array]:
             assert goal is not None
             others = world.y[positions] != goal.target
-            x = change_in_units(world.units, world.x[positions], goal.trigger)
+            x = change_in_units(world.units, read_samples(world, positions), goal.trigger)
             outputs = predict(apply_scaling(world.scaling, x))
             return others, others & model.judge(outputs, jnp.full(positions.shape, goal.target))[1]
 

@@ -15,13 +15,12 @@ from byzax.simulator.attackers import AttackerFunctions
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.context import MakeContext, ServerKnowledge
 from byzax.simulator.keys import Purpose, derive
-from byzax.simulator.normalising import apply_scaling
 from byzax.simulator.rates import Rate
 from byzax.simulator.schedules.base import Weight
 from byzax.simulator.senders import Arrivals, CountSamples, IsByzantine
 from byzax.simulator.server import MoveModel, Server
 from byzax.simulator.updating import Aggregate
-from byzax.simulator.world import World
+from byzax.simulator.world import World, scaled_samples
 
 Array = jax.Array
 State = Any
@@ -61,7 +60,7 @@ def build_harm(model: Model, batch_size: int) -> Harm:
         one, which = jax.random.split(derive(world.key, Purpose.HARM, step))
         workers = jax.random.choice(one, len(whose), (batch_size,), p=whose / jnp.maximum(whose.sum(), 1))
         positions = world.shards[workers, jax.random.randint(which, (batch_size,), 0, world.sizes[workers])]
-        return model.loss(params, apply_scaling(world.scaling, world.x[positions]), world.y[positions])
+        return model.loss(params, scaled_samples(world, positions), world.y[positions])
 
     return harm
 

@@ -26,7 +26,7 @@ from byzax.simulator.training import (
     penalise_and_clip,
 )
 from byzax.simulator.units import change_in_units
-from byzax.simulator.world import World
+from byzax.simulator.world import World, read_samples
 
 Array = jax.Array
 
@@ -220,7 +220,7 @@ def _build_gradient(
         shares: Array | None = None,
     ) -> Array:
         position = world.shards[worker, places]
-        x, y = world.x[position], world.y[position]
+        x, y = read_samples(world, position), world.y[position]
         if augment is not None:
             x = change_in_units(world.units, x, partial(augment, keys.augment))
         if corrupt is not None and ranks is not None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from byzax.options import PartError
+from byzax.simulator.data.base import Dataset
 
 Normalise = Literal["none", "unit", "standard", "per_channel", "per_feature"]
 # samples read at once: their sums are taken in float64 without a copy of all samples
@@ -26,14 +27,14 @@ class Scaling(NamedTuple):
     factor: jax.Array
 
 
-def fit_scaling(how: Normalise, x: np.ndarray, train: np.ndarray) -> Scaling | None:
+def fit_scaling(how: Normalise, data: Dataset, train: np.ndarray) -> Scaling | None:
     """Fits the scaling of samples on the training samples alone.
 
     Args:
         how: "unit" maps the numbers of the training samples to [0, 1]; "standard" to mean 0 and deviation 1 over all
             numbers, "per_channel" over those of each colour (the last of three axes), "per_feature" at each place of a
             sample. What is constant becomes 0. "none" leaves samples as they are.
-        x: Samples `[N, ...]`.
+        data: The data set.
         train: Positions of the training samples.
 
     Returns:
@@ -44,7 +45,8 @@ def fit_scaling(how: Normalise, x: np.ndarray, train: np.ndarray) -> Scaling | N
     """
     if how == "none":
         return None
-    if not np.issubdtype(x.dtype, np.floating):
+    x = data.x
+    if not np.issubdtype(data.dtype, np.floating):
         raise PartError(f"{how} is for numbers, and samples of this data are characters: leave it out")
     if how == "per_channel" and x.ndim != 4:
         raise PartError(
@@ -53,13 +55,16 @@ def fit_scaling(how: Normalise, x: np.ndarray, train: np.ndarray) -> Scaling | N
         )
     blocks = [train[start : start + BLOCK] for start in range(0, len(train), BLOCK)]
     if how == "unit":
-        low, high = min(float(x[block].min()) for block in blocks), max(float(x[block].max()) for block in blocks)
+        low, high = (
+            min(float(data.values(block).min()) for block in blocks),
+            max(float(data.values(block).max()) for block in blocks),
+        )
         return _build_scaling(np.array(low), np.array(high - low))
     axes = {"standard": tuple(range(x.ndim)), "per_channel": (0, 1, 2), "per_feature": (0,)}[how]
     count = len(train) * math.prod(x.shape[axis] for axis in axes[1:])
-    mean = sum(x[block].sum(axis=axes, dtype=np.float64) for block in blocks) / count
+    mean = sum(data.values(block).sum(axis=axes, dtype=np.float64) for block in blocks) / count
     # a second pass: the mean of the squares less the square of the mean is nothing but rounding where they are close
-    squares = sum(np.square(x[block] - mean).sum(axis=axes, dtype=np.float64) for block in blocks)
+    squares = sum(np.square(data.values(block) - mean).sum(axis=axes, dtype=np.float64) for block in blocks)
     return _build_scaling(np.asarray(mean), np.sqrt(squares / count))
 
 

@@ -34,10 +34,10 @@ def measure_units(data: Dataset) -> Units | None:
     Returns:
         The units; None for characters.
     """
-    if not np.issubdtype(data.x.dtype, np.floating):
+    if not np.issubdtype(data.dtype, np.floating):
         return None
     axes = 0 if data.x.ndim == 2 else None
-    low, high = data.x.min(axis=axes), data.x.max(axis=axes)
+    low, high = (data.decode(extreme) for extreme in (data.x.min(axis=axes), data.x.max(axis=axes)))
     background, other = (high, low) if data.background == "high" else (low, high)
     width = np.where(other == background, 1, other - background)
     return Units(jnp.asarray(background, jnp.float32), jnp.asarray(width, jnp.float32))

@@ -1,5 +1,6 @@
 """The arrays of a run: everything that is data or depends on the seed, as one tuple."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from byzax.simulator.contracts import build, errors_of, location, require, type_
 from byzax.simulator.data.base import Dataset, Split, split
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
-from byzax.simulator.normalising import Scaling, fit_scaling
+from byzax.simulator.normalising import Scaling, apply_scaling, fit_scaling
 from byzax.simulator.partitions import Samples
 from byzax.simulator.units import Units, measure_units
 
@@ -26,7 +27,7 @@ class World(NamedTuple):
         key: Root key of the run.
         start_key: Root key of the model's first parameters; `key` unless the model has a seed of its own.
         byzantine_key: Root key of the draws of Byzantine workers; `key` unless these have a seed of their own.
-        x: `[N, ...]`, all samples.
+        x: `[N, ...]`, all samples as they are stored; `scaled_samples` gives those that models get.
         y: `[N]`, their labels or values.
         shards: `[n, longest]`, positions of each worker's samples in `x`, of which the first `sizes` count.
         sizes: `[n]`, the number of samples of each worker.
@@ -39,6 +40,8 @@ class World(NamedTuple):
         scaling: The scaling of the samples (`simulator/normalising.py`); None where they stay as they are.
         units: The range of the data (`simulator/units.py`); None for characters.
         degrees: `[T, n]`, the number of neighbours of each node in each round, where graphs are drawn anew; else None.
+        unit: The value of a byte of 1 as a sum of two numbers, `[2]`, of which the first has few digits; None where
+            samples are no bytes.
     """
 
     key: Array
@@ -55,6 +58,7 @@ class World(NamedTuple):
     scaling: Scaling | None
     units: Units | None
     degrees: Array | None = None
+    unit: Array | None = None
 
 
 # Samples that are looked at together for numbers that are not finite.
@@ -63,7 +67,7 @@ CHECKED_AT_ONCE = 4096
 TRAIN_EVALUATED = 2000
 
 # What differs between two seeds of a scenario: the axes along which worlds are stacked.
-SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None, units=None)  # pyright: ignore[reportArgumentType]
+SEED_AXES = World(*[0] * len(World._fields))._replace(x=None, y=None, units=None, unit=None)  # pyright: ignore[reportArgumentType]
 
 
 def load(data: DataPart) -> Dataset:
@@ -100,8 +104,9 @@ def _check(name: str, data: Dataset, place: str) -> None:
 
     x, y, classes = data.x, data.y, data.classes
     made = "as dataset() of byzax.simulator.data.base makes them"
-    fits = is_array(x, np.float32, np.int32) and x.ndim > 1
-    need(fits, f"samples x float32 [N, ...], or int32 for characters, {made}", type_name(x))
+    fits = is_array(x, *((np.float32, np.int32) if data.divisor is None else (np.uint8,))) and x.ndim > 1
+    wanted = "float32 [N, ...], or int32 for characters" if data.divisor is None else "uint8 [N, ...] to be divided"
+    need(fits, f"samples x {wanted}, {made}", type_name(x))
     kind, what = (np.float32, "values y float32") if classes is None else (np.int32, "labels y int32")
     need(is_array(y, kind) and y.ndim == 1, f"{what} [N], {made}", type_name(y))
     need(0 < len(x) == len(y), "at least one sample, and a label or value for each", f"{len(x)} samples and {len(y)}")
@@ -136,7 +141,56 @@ def _samples_on_device(data: DataPart) -> dict[str, Any]:
 def _place_samples(data: DataPart) -> dict[str, Any]:
     # placed once: all runs of a process read the same copy
     dataset = load(data)
-    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": measure_units(dataset)}
+    unit = None if dataset.divisor is None else jnp.asarray(split_unit(dataset.divisor))
+    return {"x": jnp.asarray(dataset.x), "y": jnp.asarray(dataset.y), "units": measure_units(dataset), "unit": unit}
+
+
+def split_unit(divisor: int) -> np.ndarray:
+    """The two parts of 1 / divisor by which compiled code divides bytes with the bits of a division.
+
+    A division by a number that is the same for many is compiled to a product with its inverse, which is wrong in the
+    last bit for half of all bytes. The first part has 16 bits, so that its product with a byte is exact; what is added
+    is rounded once.
+
+    Args:
+        divisor: The number to divide by.
+
+    Returns:
+        The parts `[2]`, float32.
+    """
+    mantissa, exponent = math.frexp(1 / divisor)
+    first = math.ldexp(math.floor(math.ldexp(mantissa, 16)), exponent - 16)
+    return np.array([first, 1 / divisor - first], np.float32)
+
+
+def read_samples(world: World, positions: Array) -> Array:
+    """The values of samples before they are scaled.
+
+    Args:
+        world: Arrays of the run.
+        positions: `[b]`, positions in the pool.
+
+    Returns:
+        Samples `[b, ...]`, float32, or int32 for characters.
+    """
+    x = world.x[positions]
+    if world.unit is None:
+        return x
+    x = x.astype(jnp.float32)
+    return x * world.unit[0] + x * world.unit[1]
+
+
+def scaled_samples(world: World, positions: Array) -> Array:
+    """The samples that models get as `data.normalise` scales them.
+
+    Args:
+        world: Arrays of the run.
+        positions: `[b]`, positions in the pool.
+
+    Returns:
+        Samples `[b, ...]`, float32, or int32 for characters.
+    """
+    return apply_scaling(world.scaling, read_samples(world, positions))
 
 
 def world(run: Run) -> World:
@@ -267,7 +321,7 @@ def share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray
 def _share_out(data: DataPart, n: int, seed: int) -> tuple[Split, list[np.ndarray]]:
     dataset, parts = load(data), split_of(data, seed)
     owners = None if dataset.owners is None else dataset.owners[parts.train]
-    samples = Samples(dataset.y[parts.train], owners, lambda: dataset.x[parts.train])
+    samples = Samples(dataset.y[parts.train], owners, lambda: dataset.values(parts.train))
     with errors_of("data.partition", data.partition):
         divide = build(data.partition)
         positions = divide(samples, n, generator(seed, Purpose.PARTITION))
@@ -310,7 +364,7 @@ def scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
 
 @file_cache(maxsize=8)
 def _scaling_of(data: DataPart, n: int, seed: int) -> Scaling | None:
-    return fit_scaling(data.normalise, load(data).x, share_out(data, n, seed)[0].train)
+    return fit_scaling(data.normalise, load(data), share_out(data, n, seed)[0].train)
 
 
 def stack(worlds: list[World]) -> World:

@@ -135,10 +135,15 @@ def training(
         int | None, typer.Option(min=1, help="Updates of a run; by default 200 for the mlp, 10 for the cnn.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Number of workers.")] = 20,
+    byzantine: Annotated[int, typer.Option(min=0, help="How many of them are Byzantine.")] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of a gradient.")] = 25,
+    peers: Annotated[bool, typer.Option(help="Measure byzfl too, where it is installed.")] = True,
     path: NUMBERS = None,
     quiet: QUIET = False,
 ) -> None:
-    """Updates per second of the three executors, beside the time of the gradients alone."""
+    """Updates per second of the three executors and of byzfl, beside the floor of the gradients' products."""
+    from byzax.experiments.benchmarks import peers as others
     from byzax.experiments.benchmarks import training as benchmark
 
     check_environment()
@@ -147,8 +152,12 @@ def training(
         if name not in benchmark.MODELS:
             refuse(f"--model {name}: there are: {', '.join(benchmark.MODELS)}")
     rules, models = (list(dict.fromkeys(each)) for each in (rule or benchmark.RULES, model or benchmark.MODELS))
+    if byzantine >= workers:
+        refuse(f"--byzantine {byzantine}: leaves no honest worker of {workers} (--workers)")
+    size = benchmark.Size(workers, byzantine, batch)
+    measured_peers = peers and "byzfl" in others.installed_peers()
     try:
-        benchmark.run(rules, models, steps, repeats, path, say)
+        benchmark.run(rules, models, size, steps, repeats, measured_peers, path, say)
     except ScenarioError as error:
         refuse(error)
     except KeyboardInterrupt as end:

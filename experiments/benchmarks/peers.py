@@ -92,21 +92,26 @@ def peer_process(peer: str, n: int, f: int, d: int, repeats: int) -> Iterator[Ca
             process.wait()
 
 
-def _byzfl() -> Any:
-    """byzfl's aggregators alone: its `__init__` asks for torchvision, which they do not need."""
+def byzfl_modules(*names: str) -> tuple[Any, ...]:
+    """Imports modules of byzfl without its `__init__`, which asks for torchvision though they do not need it.
+
+    Args:
+        *names: Of the modules, such as "byzfl.aggregators.aggregators".
+
+    Returns:
+        The modules.
+    """
     spec = importlib.machinery.PathFinder.find_spec("byzfl")
     assert spec is not None
     module = types.ModuleType("byzfl")
     module.__path__ = list(spec.submodule_search_locations or [])
     sys.modules["byzfl"] = module
-    return importlib.import_module("byzfl.aggregators.aggregators"), importlib.import_module(
-        "byzfl.aggregators.preaggregators"
-    )
+    return tuple(importlib.import_module(name) for name in names)
 
 
 def _by_byzfl(kind: str, name: str, **fixed: Any) -> Callable[[int, int], Callable[[Any], Any]]:
     def build(n: int, f: int) -> Callable[[Any], Any]:
-        rules, pre = _byzfl()
+        rules, pre = byzfl_modules("byzfl.aggregators.aggregators", "byzfl.aggregators.preaggregators")
         options = {key: f if value == "f" else value for key, value in fixed.items()}
         return getattr(rules if kind == "rule" else pre, name)(**options)
 

@@ -1,21 +1,28 @@
-"""Updates per second of the three executors, and of two devices.
+"""Updates per second of the three executors, of two devices, and of byzfl where it is installed.
 
 Data are made (the size of MNIST images): nothing is read, and times do not depend on the values. Each executor runs
 every scenario several times in one session, and the median of the later runs counts: compilation and the start of Ray
-are timed apart. The floor is what the gradients alone take in one thread, one worker after the other.
+are timed apart. The attack reads no row of the Byzantine workers, so that an update computes the gradients of the
+honest ones; its floor is their products at the full speed of a core. Beside it stands what the same gradients take in
+one thread, one worker after the other.
 """
 
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from byzax import models as built_in
+from byzax.experiments.benchmarks import training_peers
+from byzax.experiments.benchmarks.models import SPEED
+from byzax.experiments.benchmarks.products import count_products
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import compilation, interrupts
 from byzax.simulator.config.base import parse_as
@@ -25,10 +32,10 @@ from byzax.simulator.executors import session
 from byzax.simulator.executors.base import prepare
 from byzax.simulator.world import world
 
-WORKERS = 20
-RULES = ("average", "median", "krum")
+RULES = ("average", "median", "trimmed_mean", "krum")
 MODELS = {"mlp": {"name": "mlp", "hidden": [100]}, "cnn": {"name": "cnn"}}
 STEPS = {"mlp": 200, "cnn": 10}  # updates of a run
+SHAPE = (28, 28)
 EXECUTORS = {
     "loop": {"name": "loop"},
     "vectorised": {"name": "vectorised"},
@@ -38,7 +45,21 @@ EXECUTORS = {
 }
 
 
-def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: int) -> Study:
+class Size(NamedTuple):
+    """The size of an update.
+
+    Attributes:
+        workers: Number of workers.
+        byzantine: Number of Byzantine ones among them.
+        batch: Samples of a gradient.
+    """
+
+    workers: int = 20
+    byzantine: int = 4
+    batch: int = 25
+
+
+def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: int, size: Size) -> Study:
     """A run without evaluations between the first and the last one.
 
     Args:
@@ -46,6 +67,7 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
         rule: The rule.
         executor: The executor.
         steps: Number of updates.
+        size: Of an update.
 
     Returns:
         The run.
@@ -56,11 +78,17 @@ def scenario(model: dict[str, Any], rule: str, executor: dict[str, Any], steps: 
             "name": "training",
             "steps": steps,
             "evaluate_every": steps,
-            "workers": {"total": WORKERS, "byzantine": 4},
-            "data": {"name": "gaussian_mixture", "samples": 3000, "shape": [28, 28], "batch_size": 32},
+            "workers": {"total": size.workers, "byzantine": size.byzantine},
+            "data": {
+                "name": "gaussian_mixture",
+                "samples": training_peers.SAMPLES,
+                "shape": list(SHAPE),
+                "batch_size": size.batch,
+            },
             "model": model,
             "rule": rule,
             "attack": "little",
+            "worker_momentum": 0.9,
             "executor": executor,
         },
     )
@@ -88,20 +116,33 @@ def time_gradients(described: Study, workers: int, steps: int = 20) -> float:
     return (time.perf_counter() - begin) / steps
 
 
-def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict[str, Any]:
-    """Measures the speed of an executor.
+def products_floor(model: str, size: Size) -> float:
+    """Seconds that the products of the honest workers' gradients take at the full speed of a core.
 
     Args:
         model: Name in `MODELS`.
-        rule: The rule.
-        executor: Name in `EXECUTORS`.
-        steps: Number of updates of a run.
+        size: Of an update.
+
+    Returns:
+        Seconds per update.
+    """
+    options = {key: value for key, value in MODELS[model].items() if key != "name"}
+    built = built_in.build(MODELS[model]["name"], SHAPE, 10, **options)
+    params = jax.eval_shape(built.init, jax.random.key(0))
+    x, y = jax.ShapeDtypeStruct((size.batch, *SHAPE), jnp.float32), jax.ShapeDtypeStruct((size.batch,), jnp.int32)
+    return (size.workers - size.byzantine) * count_products(built.loss, params, x, y) / SPEED
+
+
+def measure(described: Study, runs: int) -> dict[str, float]:
+    """Measures the speed of an executor.
+
+    Args:
+        described: The run.
         runs: Number of runs after the first one.
 
     Returns:
-        One row of the table.
+        Numbers of a row of the table.
     """
-    described = scenario(MODELS[model], rule, EXECUTORS[executor], steps)
     begin = time.perf_counter()
     with session(described.executor) as execute:
         first, last = execute(described.task)
@@ -112,26 +153,43 @@ def measure(model: str, rule: str, executor: str, steps: int, runs: int) -> dict
             first, last = execute(described.task)
             seconds.append(last.wall_s - first.wall_s)
     return {
-        "model": model,
-        "rule": rule,
-        "executor": executor,
         "start_s": start_s,
         "first_s": first_s,
-        "updates_per_s": steps / statistics.median(seconds),
+        "updates_per_s": described.run.steps / statistics.median(seconds),
     }
 
 
-def measure_apart(*arguments: Any) -> dict[str, Any]:
+def measure_apart(described: Study, runs: int) -> dict[str, float]:
     """The same as `measure` in a process of its own, as JAX has one number of devices in a process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
+        return pool.submit(measure, described, runs).result()
+
+
+def _measured(
+    cases: Mapping[str, Study], model: str, rule: str, size: Size, repeats: int, peers: bool
+) -> Iterator[dict[str, Any]]:
+    """The measurements of a model and a rule, one after the other: byzfl, the gradients alone, each executor."""
+    steps = cases["loop"].run.steps
+    if peers and rule in training_peers.RULES:
+        for threads in sorted({1, os.cpu_count() or 1}):
+            found = training_peers.measure(model, rule, size, steps, repeats, threads)
+            yield {"name": f"byzfl, {threads} thread{'s' * (threads > 1)}", "peer": True} | found
+    alone = time_gradients(cases["loop"], size.workers - size.byzantine)
+    yield {"name": "gradients alone", "updates_per_s": 1 / alone}
+    for executor, described in cases.items():
+        on_mesh = devices_of(described.executor) > 1
+        if on_mesh and jax.default_backend() != "cpu" and len(jax.devices()) == 1:
+            continue
+        yield {"name": executor} | (measure_apart if on_mesh else measure)(described, repeats)
 
 
 def run(
     rules: Sequence[str],
     models: Sequence[str],
+    size: Size,
     steps: int | None,
     repeats: int,
+    peers: bool,
     path: Path | None,
     say: Callable[[str], None],
 ) -> None:
@@ -140,35 +198,45 @@ def run(
     Args:
         rules: The rules.
         models: Names in `MODELS`.
+        size: Of an update.
         steps: Number of updates of a run; None for `STEPS`.
         repeats: Number of runs after the first one.
+        peers: Whether byzfl is measured, with one thread and with one for each core.
         path: File for all numbers as JSON; None for none.
         say: Receives the lines of the table.
     """
-    for model in models:
-        for rule in rules:
-            # mistakes are reported before the first measurement
-            scenario(MODELS[model], rule, {"name": "loop"}, steps or STEPS[model])
+    cases = {
+        (model, rule): {
+            executor: scenario(MODELS[model], rule, options, steps or STEPS[model], size)
+            for executor, options in EXECUTORS.items()
+        }
+        for model in models
+        for rule in rules
+    }  # mistakes are reported before the first measurement
     compilation.use_disk_cache()
-    say(f"{WORKERS} workers, batch 32, {os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}")
-    say(f"{'model':6} {'rule':9} {'executor':26} {'updates/s':>10} {'of floor':>9} {'start s':>8} {'first run s':>12}")
+    say(
+        f"{size.workers} workers, {size.byzantine} of them Byzantine (little), batch {size.batch}; "
+        f"{os.cpu_count()} cores, jax {jax.__version__}, {jax.default_backend()}; floor at {SPEED / 1e9:.0f} GFLOP/s"
+    )
+    say(
+        f"{'model':6} {'rule':12} {'executor':26} {'updates/s':>10} {'of floor':>9} {'x byzfl':>8} {'start s':>8} "
+        f"{'first run s':>12}"
+    )
     table = []
-    for model in models:
-        updates = steps or STEPS[model]
-        for rule in rules:
-            floor = 1 / time_gradients(scenario(MODELS[model], rule, {"name": "loop"}, updates), WORKERS, updates)
-            say(f"{model:6} {rule:9} {'gradients alone (floor)':26} {floor:10.1f} {1:9.2f}")
-            for executor in EXECUTORS:
-                on_mesh = devices_of(scenario(MODELS[model], rule, EXECUTORS[executor], updates).executor) > 1
-                if on_mesh and jax.default_backend() != "cpu" and len(jax.devices()) == 1:
-                    continue
-                measured = (measure_apart if on_mesh else measure)(model, rule, executor, updates, repeats)
-                row = {**measured, "floor_updates_per_s": floor}
-                table.append(row)
-                say(
-                    f"{model:6} {rule:9} {executor:26} {row['updates_per_s']:10.1f} "
-                    f"{row['updates_per_s'] / floor:9.2f} "
-                    f"{row['start_s']:8.1f} {row['first_s']:12.1f}"
-                )
-                if path is not None:  # finished measurements are kept
-                    write_numbers(path, {"records": table})
+    for (model, rule), described in cases.items():
+        floor = 1 / products_floor(model, size)
+        peer = 0.0
+        for row in _measured(described, model, rule, size, repeats, peers):
+            start = f"{model:6} {rule:12} {row['name']:26}"
+            if "failed" in row:
+                say(f"{start} {row['failed']}")
+                continue
+            rate = row["updates_per_s"]
+            if row.pop("peer", False):
+                peer = max(peer, rate)
+            against = f"{rate / peer:8.2f}" if peer else f"{'':8}"
+            times = f" {row['start_s']:8.1f} {row['first_s']:12.1f}" if "start_s" in row else ""
+            say(f"{start} {rate:10.1f} {rate / floor:9.2f} {against}{times}".rstrip())
+            table.append({"model": model, "rule": rule, **row, "floor_updates_per_s": floor})
+            if path is not None:  # finished measurements are kept
+                write_numbers(path, {"records": table})

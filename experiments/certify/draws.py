@@ -142,14 +142,14 @@ def measure_gradient(gradients: Gradients, seed: int) -> tuple[np.ndarray, float
         data = load(gradients.data)
         model = build(gradients.model, data.x.shape[1:], data.classes)
         train = split_of(gradients.data, seed).train
-        scale = fit_scaling(gradients.data.normalise, data.x, train)
+        scale = fit_scaling(gradients.data.normalise, data, train)
     except ValueError as error:
         raise ScenarioError(f"gradients: {' '.join(str(error).split())}") from error
     if gradients.data.augment:
         raise ScenarioError("gradients.data.augment: is for training, and nothing is trained here: leave it out")
     root = jax.random.key(seed)
     params = model.init(derive(jax.random.key(own_seed(gradients.model.seed, seed)), Purpose.INIT))
-    x, y = jnp.asarray(data.x), jnp.asarray(data.y)
+    x, y = jnp.asarray(data.values()), jnp.asarray(data.y)
     gradient = jax.jit(lambda chosen: jax.grad(model.loss)(params, apply_scaling(scale, x[chosen]), y[chosen]))
     total = np.zeros(len(params))
     for start in range(0, len(train), FULL_GRADIENT_AT_ONCE):

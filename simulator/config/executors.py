@@ -1,4 +1,4 @@
-"""Executors, early stopping, and the arrays that are kept of a run."""
+"""Executors, early stopping, what is kept of a run, and what tables give of it."""
 
 from collections.abc import Collection
 from typing import Annotated, Literal, Self, TypeAlias
@@ -51,6 +51,16 @@ class Snapshots(Description, frozen=True):
         default=25.0, description="Seconds between two, more where they would take over 2 % of the time; null: any."
     )
     every: Count | None = Field(default=None, description="Updates between two; null: any number.")
+
+
+class LastEvaluations(Description, frozen=True):
+    """The mean of the last evaluations of a run, of which there may be fewer."""
+
+    last: Count = Field(description="Number of evaluations.")
+
+
+# What tables give of a run.
+ReportField: TypeAlias = Literal["last", "best", "area"] | LastEvaluations
 
 
 class Loop(Description, frozen=True):

@@ -5,7 +5,15 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import Field, Strict, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, FrozenDict, Name, parse_as
-from byzax.simulator.config.executors import EarlyStopping, ExecutorField, Loop, Recording, Snapshots, devices_of
+from byzax.simulator.config.executors import (
+    EarlyStopping,
+    ExecutorField,
+    Loop,
+    Recording,
+    ReportField,
+    Snapshots,
+    devices_of,
+)
 from byzax.simulator.config.run import Run, Settings
 
 
@@ -51,6 +59,11 @@ class Study(Settings, frozen=True):
         default=Snapshots(), description="What a run goes on from when it was cut; null: it begins again."
     )
     repeats: Count = Field(default=1, le=10_000, description="Runs with the seeds seed, seed + 1, ...")
+    report: ReportField = Field(
+        default="last",
+        description="What tables give of a run: last, best, area (the mean over its updates, by the area under its "
+        "curve), or the mean of the last evaluations.",
+    )
     skip_impossible: bool = Field(
         default=False,
         description="Leave out, and list, combinations of the grid whose numbers do not go together, such as n and f.",

@@ -35,15 +35,14 @@ def load(name: str, folder: Path, train: Sequence[str], test: str, labels: int, 
     """
     places = [place for file in (*train, test) if (place := _files.find_file(folder, file))]
     parts = [_rows(name, place, labels, label, classes) for place in places]
-    # written once, as float32: a copy of all of it would take as much memory again
-    x = np.empty((sum(map(len, parts)), SIDE, SIDE, COLOURS), np.float32)
+    # written once: a copy of all of it would take as much memory again
+    x = np.empty((sum(map(len, parts)), SIDE, SIDE, COLOURS), np.uint8)
     start = 0
     for rows in parts:
         x[start : start + len(rows)] = rows[:, labels:].reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1)
         start += len(rows)
-    x /= 255
     y = np.concatenate([rows[:, label] for rows in parts])
-    return dataset(x, y, classes, np.arange(len(x) - len(parts[-1]), len(x)))
+    return dataset(x, y, classes, np.arange(len(x) - len(parts[-1]), len(x)), divisor=255)
 
 
 def _rows(name: str, place: Path, labels: int, label: int, classes: int) -> np.ndarray:

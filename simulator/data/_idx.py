@@ -73,15 +73,8 @@ def load(
         arrays[0], arrays[2] = arrays[0].transpose(0, 2, 1), arrays[2].transpose(0, 2, 1)
     train = len(arrays[0])
     labels = np.concatenate([arrays[1], arrays[3]]).astype(np.int32) - first
-    return dataset(scale_bytes([arrays[0], arrays[2]]), labels, classes, np.arange(train, train + len(arrays[2])))
-
-
-def scale_bytes(images: list[np.ndarray]) -> np.ndarray:
-    """Joins arrays of bytes `[N_i, ...]` as float32 in [0, 1]."""
-    # in place: a copy would take as much memory again
-    x = np.concatenate(images, dtype=np.float32, casting="unsafe")
-    x /= 255
-    return x
+    x, test = np.concatenate([arrays[0], arrays[2]]), np.arange(train, train + len(arrays[2]))
+    return dataset(x, labels, classes, test, divisor=255)
 
 
 def read_array(place: Path, dimensions: int) -> np.ndarray:

@@ -76,13 +76,16 @@ def _load(place: Path, task: Task | None, layout: Layout | None, tokens: bool) -
     owners = held.get("owners")
     if owners is not None:
         owners = _owners(place, owners, held.get("owners_test"), len(x))
-    x = x if tokens else np.asarray(x, np.float32)
+    # bytes stay bytes, and a memory map of float32 a map
+    divisor = 1 if x.dtype == np.uint8 and not tokens else None
+    x = x if tokens or divisor else np.asarray(x, np.float32)
     if _is_labelled(place, y, task):
         numbers, names = _targets.number_labels(f"{place}: y", y)
         about.append(_targets.describe_labels("y", y.dtype, names, len(y)))
-        return dataset(x, numbers, len(names), test, owners, _targets.label_names(names), tuple(about))
+        names_of = _targets.label_names(names)
+        return dataset(x, numbers, len(names), test, owners, names_of, tuple(about), divisor=divisor)
     about.append(_targets.describe_values("y", y.dtype, y))
-    return dataset(x, _targets.to_values(f"{place}: y", y), None, test, owners, about=tuple(about))
+    return dataset(x, _targets.to_values(f"{place}: y", y), None, test, owners, about=tuple(about), divisor=divisor)
 
 
 def _check(place: Path, key: str, array: np.ndarray, held: dict[str, np.ndarray], tokens: bool) -> None:

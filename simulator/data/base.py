@@ -1,6 +1,6 @@
 """The type of a data set, its split into training, validation and test samples, and what the files here share."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,7 +32,8 @@ class Dataset(NamedTuple):
     The arrays are read-only, since all runs of a process share them, and may be memory maps.
 
     Attributes:
-        x: Samples `[N, ...]`, float32; int32 for characters.
+        x: Samples `[N, ...]`, float32; int32 for characters; uint8, a quarter of the memory, for numbers that are bytes
+            in their file. Models get `values()` of them.
         y: Labels `[N]`, int32 in 0..`classes`-1; or values to predict `[N]`, float32, where `classes` is None.
         classes: Number of labels; None for a regression.
         test: Positions `[T]` of the official test samples; None where the data set has none of its own.
@@ -41,6 +42,7 @@ class Dataset(NamedTuple):
         labels: Names `[classes]` of the labels; None where these are their numbers.
         about: Lines about the user's own files: types, sizes, ranges and labels found there.
         background: End of the range of `x` that stands for an empty place: "high" for dark ink on white paper.
+        divisor: The number that the bytes of an `x` of uint8 are divided by, 255 for images in [0, 1]; None for others.
     """
 
     x: np.ndarray
@@ -51,6 +53,31 @@ class Dataset(NamedTuple):
     labels: tuple[str, ...] | None = None
     about: tuple[str, ...] = ()
     background: Literal["low", "high"] = "low"
+    divisor: int | None = None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the samples that models get: float32, or int32 for characters."""
+        return self.x.dtype if self.divisor is None else np.dtype(np.float32)
+
+    def values(self, positions: Any = slice(None)) -> np.ndarray:
+        """The samples that models get.
+
+        Args:
+            positions: Positions in the pool, or a slice of it.
+
+        Returns:
+            Samples `[b, ...]`, of `dtype`.
+
+        Example:
+            >>> dataset(np.array([[0], [51]], np.uint8), [0, 1], 2, divisor=255).values([1]).tolist()
+            [[0.20000000298023224]]
+        """
+        return self.decode(self.x[positions])
+
+    def decode(self, x: np.ndarray) -> np.ndarray:
+        """The values that stored samples stand for, float32 or int32; `x` itself where that is what they are."""
+        return x if self.divisor is None else np.divide(x, self.divisor, dtype=np.float32)
 
 
 class Split(NamedTuple):
@@ -76,12 +103,13 @@ def dataset(
     labels: tuple[str, ...] | None = None,
     about: tuple[str, ...] = (),
     background: Literal["low", "high"] = "low",
+    divisor: int | None = None,
 ) -> Dataset:
     """Builds a data set of read-only arrays of the agreed types.
 
     Args:
-        x: Samples `[N, ...]`, an array or lists; whole numbers become int32, others float32. An array that has this
-            type already is not copied, and made read-only itself.
+        x: Samples `[N, ...]`, an array or lists; whole numbers become int32, others float32, and with `divisor` bytes
+            stay bytes. An array that has this type already is not copied, and made read-only itself.
         y: Labels or values `[N]`.
         classes: Number of labels; None for a regression.
         test: See `Dataset`.
@@ -89,13 +117,20 @@ def dataset(
         labels: See `Dataset`.
         about: See `Dataset`.
         background: See `Dataset`.
+        divisor: See `Dataset`; `x` must then be of uint8.
 
     Returns:
         The data set.
+
+    Raises:
+        ValueError: For a divisor below 1, or one of samples that are no bytes.
     """
     x = np.asarray(x)
+    if divisor is not None and (x.dtype != np.uint8 or divisor < 1):
+        raise ValueError(f"divisor {divisor}: must be at least 1, and is for samples of uint8: got {x.dtype}")
+    kind = np.uint8 if divisor is not None else np.int32 if np.issubdtype(x.dtype, np.integer) else np.float32
     built = Dataset(
-        np.ascontiguousarray(x, np.int32 if np.issubdtype(x.dtype, np.integer) else np.float32),
+        np.ascontiguousarray(x, kind),
         np.ascontiguousarray(y, np.float32 if classes is None else np.int32),
         classes,
         test,
@@ -103,6 +138,7 @@ def dataset(
         labels,
         about,
         background,
+        divisor,
     )
     for array in (built.x, built.y, built.test, built.owners):
         if array is not None:

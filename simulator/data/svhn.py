@@ -50,14 +50,13 @@ def svhn(*, extra: bool = False, root: str | None = None) -> Dataset:
 @file_cache(maxsize=2)
 def _load(folder: Path, files: tuple[str, ...]) -> Dataset:
     parts = [_read(place) for file in files if (place := _files.find_file(folder, file))]
-    x = np.empty((sum(len(labels) for _, labels in parts), 32, 32, 3), np.float32)
+    x = np.empty((sum(len(labels) for _, labels in parts), 32, 32, 3), np.uint8)
     start = 0
     for images, labels in parts:
         x[start : start + len(labels)] = images.transpose(3, 0, 1, 2)
         start += len(labels)
-    x /= 255
     y = np.concatenate([labels for _, labels in parts])
-    return dataset(x, y, 10, np.arange(len(x) - len(parts[-1][1]), len(x)))
+    return dataset(x, y, 10, np.arange(len(x) - len(parts[-1][1]), len(x)), divisor=255)
 
 
 def _read(place: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -65,11 +65,11 @@ def check_task(task: Task) -> None:
     data = load(run.data)
     # a batch larger than the data is refused below
     batch = min(run.data.batch_size, len(data.y))
-    samples = BatchSpec(data.x.shape[1:], data.x.dtype, data.y.dtype, data.classes, batch)
+    samples = BatchSpec(data.x.shape[1:], data.dtype, data.y.dtype, data.classes, batch)
     for i, each in enumerate(run.data.augment):
         with errors_of(f"data.augment[{i}]", each):
             trace_augmentation(each, samples)
-    if np.issubdtype(data.x.dtype, np.integer):
+    if np.issubdtype(data.dtype, np.integer):
         _check_characters(run, data)
     if task.early_stopping and task.early_stopping.measure == "validation_accuracy" and data.classes is None:
         raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")

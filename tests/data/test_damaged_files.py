@@ -140,8 +140,8 @@ def damage(content, rng):
 def will_do(found):
     """Tells whether a data set is one that a run can begin with."""
     assert len(found.x) == len(found.y) > 0
-    assert found.x.dtype in (np.float32, np.int32)
-    assert np.isfinite(found.x).all()
+    assert found.dtype in (np.float32, np.int32)
+    assert np.isfinite(found.values()).all()
     assert np.isfinite(found.y).all()
     assert found.classes is None or (0 <= found.y.min() <= found.y.max() < found.classes)
     assert found.owners is None or len(found.owners) == len(found.y)

@@ -130,7 +130,7 @@ def test_emnist_is_turned_upright_and_its_letters_begin_with_0(tmp_path, below):
     images = write_emnist(tmp_path / below, "letters", [1, 26, 3, 1, 2])
     found = data.build("emnist", split="letters", root=str(tmp_path))
     assert found.x.shape == (10, 4, 6)
-    np.testing.assert_allclose(found.x[1], images["train"][1].T / 255, rtol=1e-6)
+    np.testing.assert_allclose(found.values()[1], images["train"][1].T / 255, rtol=1e-6)
     assert found.y.tolist() == [0, 25, 2, 0, 1] * 2
     assert (found.classes, found.test.tolist()) == (26, [5, 6, 7, 8, 9])
 
@@ -164,8 +164,8 @@ def test_cifar_10_has_its_colours_last_and_its_test_file_last(tmp_path, monkeypa
     pixels, labels = write_cifar(tmp_path / below, [*cifar10.TRAIN, cifar10.TEST], 1)
     monkeypatch.setenv("BYZAX_DATA", str(tmp_path))
     found = data.build("cifar10")
-    assert (found.x.shape, found.x.dtype, found.classes) == ((33, 32, 32, 3), np.float32, 10)
-    np.testing.assert_allclose(found.x, np.moveaxis(pixels, 1, -1) / 255, rtol=1e-6)
+    assert (found.x.shape, found.x.dtype, found.classes) == ((33, 32, 32, 3), np.uint8, 10)
+    np.testing.assert_allclose(found.values(), np.moveaxis(pixels, 1, -1) / 255, rtol=1e-6)
     assert found.y.tolist() == labels.ravel().tolist()
     assert found.test.tolist() == list(range(25, 33))
     assert not found.x.flags.writeable
@@ -212,8 +212,8 @@ def test_svhn_is_read_from_matlab_files_and_its_label_10_is_0(tmp_path, extra):
     held = write_svhn(tmp_path, (10, 3, 2))
     found = data.build("svhn", root=str(tmp_path), extra=extra)
     assert found.y[:10].tolist() == [0, 9, 8, 7, 6, 5, 4, 3, 2, 1]
-    np.testing.assert_allclose(found.x[7], held["train"][..., 7] / 255, rtol=1e-6)
-    np.testing.assert_allclose(found.x[-1], held["test"][..., -1] / 255, rtol=1e-6)
+    np.testing.assert_allclose(found.values()[7], held["train"][..., 7] / 255, rtol=1e-6)
+    np.testing.assert_allclose(found.values()[-1], held["test"][..., -1] / 255, rtol=1e-6)
     assert found.test.tolist() == ([12, 13, 14] if extra else [10, 11, 12])
 
 
@@ -673,7 +673,9 @@ def test_a_folder_of_arrays_of_the_right_type_is_mapped_and_not_read(tmp_path):
 def test_whole_numbers_are_pixels_unless_they_are_tokens(tmp_path):
     bytes_ = RNG(0).integers(0, 256, (6, 4), np.uint8)
     path = store(tmp_path, "npz", x=bytes_, y=Y)
-    assert data.build("arrays", path=path).x.dtype == np.float32
+    pixels = data.build("arrays", path=path)
+    assert (pixels.x.dtype, pixels.dtype) == (np.uint8, np.float32)
+    np.testing.assert_array_equal(pixels.values(), bytes_)
     found = data.build("arrays", path=path, tokens=True)
     assert found.x.dtype == np.int32
     np.testing.assert_array_equal(found.x, bytes_)

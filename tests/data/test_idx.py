@@ -37,9 +37,11 @@ def write(folder, arrays, packed=False):
 def test_images_and_labels_are_read_in_order_with_the_official_test_samples_last(tmp_path, packed):
     arrays = small()
     loaded = data.build("mnist", root=write(tmp_path, arrays, packed))
-    assert loaded.x.dtype == np.float32
+    assert (loaded.x.dtype, loaded.dtype) == (np.uint8, np.float32)
     assert loaded.y.dtype == np.int32
-    np.testing.assert_allclose(loaded.x, np.concatenate([arrays[TRAIN_IMAGES], arrays[TEST_IMAGES]]) / 255, rtol=1e-6)
+    np.testing.assert_allclose(
+        loaded.values(), np.concatenate([arrays[TRAIN_IMAGES], arrays[TEST_IMAGES]]) / 255, rtol=1e-6
+    )
     np.testing.assert_array_equal(loaded.y, np.concatenate([arrays[TRAIN_LABELS], arrays[TEST_LABELS]]))
     assert loaded.test is not None
     assert loaded.test.tolist() == [12, 13, 14, 15, 16]

@@ -212,7 +212,9 @@ def test_what_is_loaded_is_what_was_run(swept):
 
 def test_a_summary_is_over_the_repeats(swept):
     summary = swept.summary()
-    assert [*summary.columns] == ["rule", "attack", "mean", "std", "min", "max", "runs", "of"]
+    assert [*summary.columns] == [
+        *("rule", "attack", "mean", "std", "min", "max", "interval_low", "interval_high", "runs", "of")
+    ]
     assert summary["rule"].tolist() == ["median", "average"]
     last = swept.metrics[swept.metrics["step"] == STEPS]
     for row in summary.itertuples():

@@ -14,7 +14,7 @@ from byzax import aggregators, models
 from byzax.aggregators import Context, pre
 from byzax.experiments import writing
 from byzax.experiments.benchmarks import models as model_benchmark
-from byzax.experiments.benchmarks import peers, straightforward
+from byzax.experiments.benchmarks import peers, straightforward, training, training_peers
 from byzax.experiments.benchmarks.products import count_products
 from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory
 from byzax.experiments.writing import write_text
@@ -227,3 +227,32 @@ def test_no_benchmark_writes_over_its_numbers_as_they_are(name):
 
 def test_peers_that_are_not_installed_are_left_out():
     assert set(peers.installed_peers()) <= set(peers.PEERS)
+
+
+def test_bench_training_refuses_sizes_that_no_run_has():
+    code, _, err = bench("training", "--workers", "5", "--byzantine", "5", "--model", "mlp", "--rule", "average")
+    assert code == 2
+    assert "byzantine" in err
+
+
+@pytest.mark.slow
+def test_bench_training_measures_every_executor_beside_its_floor(tmp_path):
+    path = tmp_path / "numbers.json"
+    code, out, err = bench(
+        *("training", "--model", "mlp", "--rule", "median", "--steps", "2", "--repeats", "1", "--no-peers"),
+        *("--workers", "5", "--byzantine", "2", "--batch", "8", "--json", path),
+    )
+    assert code == 0, err
+    rows = {row["name"]: row for row in json.loads(path.read_text())["records"]}
+    assert list(rows) == ["gradients alone", *training.EXECUTORS]
+    for name, row in rows.items():
+        assert name in out
+        assert row["updates_per_s"] > 0
+        # three honest workers, eight samples
+        assert row["floor_updates_per_s"] == pytest.approx(1e11 / (3 * 8 * 2 * PRODUCTS["mlp"]))
+
+
+@pytest.mark.skipif("byzfl" in peers.installed_peers(), reason="byzfl is installed: this is what it does without")
+def test_a_peer_that_is_not_there_is_reported_in_its_line():
+    found = training_peers.measure("mlp", "average", (5, 1, 8), 1, 1, 1)
+    assert list(found) == ["failed"]

@@ -11,6 +11,7 @@ import pytest
 from byzax.experiments import report, tables
 from byzax.experiments.plots import draw_scores
 from byzax.experiments.report import _styled
+from byzax.experiments.reported import report_values
 from byzax.experiments.scores import LOSS
 from tests.experiments.command import byzax, write
 from tests.models.test_models import NET
@@ -36,7 +37,7 @@ def test_a_study_of_regressions_is_told_by_its_loss(study):
     assert last.startswith("[8/8] median, sign_flip scale=10, seed 1: test loss ")
     assert "accuracy" not in result.stdout + result.stderr
     page = (folder / "summary.md").read_text()
-    assert "final test loss, range over 2 seeds." in page
+    assert "final test loss, range over 2 seeds; 2 seeds cannot rank 2 rules" in page
     frame = report.read([folder]).frame
     final = frame.loc[(frame["rule"] == "median") & (frame["attack"] == "none"), "test_loss"]
     assert f"{final.min():.4g} to {final.max():.4g}" in page
@@ -70,25 +71,30 @@ def test_regressions_and_classifiers_of_one_study_have_tables_and_plots_of_their
     assert [path.name.partition("_")[0] for path in sorted((tmp_path / "out").glob("*.png"))] == ["accuracy", "loss"]
 
 
-LOSSES = {"a": (0.5, 0.7, 0.6), "b": (0.1, np.nan, 0.1), "c": (0.2, 0.1, 0.15), "d": (np.inf, 1e9, 1)}
+LOSSES = {
+    "a": (0.5, 0.7, 0.6, 0.5, 0.7, 0.6),
+    "b": (0.1, np.nan, 0.1, 0.1, 0.1, 0.1),
+    "c": (0.2, 0.1, 0.15, 0.2, 0.1, 0.15),
+    "d": (np.inf, 1e9, 1, 1, 1, 1),
+}
 
 
 def table_of():
     frame = pd.DataFrame(
         {
             "run": f"{rule}-{seed}", "rule": rule, "attack": "none", "seed": seed, "status": "complete",
-            "study": "small", "of": 3, "classes": np.nan, "test_accuracy": np.nan, "test_loss": loss,
+            "study": "small", "of": 6, "classes": np.nan, "test_accuracy": np.nan, "test_loss": loss,
         }
         for rule, losses in LOSSES.items()
         for seed, loss in enumerate(losses)
     )  # fmt: skip
-    return frame, tables.table("losses", "test loss", frame, LOSS)
+    return frame, tables.table("losses", "test loss", frame, report_values(frame, frame, LOSS, "last"), LOSS)
 
 
 def test_the_best_loss_is_the_lowest_and_a_loss_that_is_no_number_is_no_small_one():
     _, made = table_of()
     _, rows = tables.text_rows(made)
-    assert rows == [["a", "0.6 ± 0.1"], ["b", "not finite"], ["c", "0.15 ± 0.05"], ["d", "not finite"]]
+    assert rows == [["a", "0.6 ± 0.08944"], ["b", "not finite"], ["c", "0.15 ± 0.04472"], ["d", "not finite"]]
     assert [str(row[1].style) for row in _styled(made, rows)] == [
         "",
         "red",

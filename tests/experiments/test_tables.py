@@ -1,15 +1,19 @@
 """Tables: the number of runs of each cell, the best cells, and the title. No run trains here."""
 
+import itertools
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from byzax import load as byzax_load
 from byzax.experiments import plots, report, tables
 from byzax.experiments.gathering import time_varies
 from byzax.experiments.settings import settings, settings_line
-from byzax.experiments.tables import TableCell, cell_text
+from byzax.experiments.statistics import worst_interval
+from byzax.experiments.tables import cell_text
 from byzax.experiments.tune import Tuning
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.study import Study
@@ -64,20 +68,22 @@ def test_every_cell_says_of_how_many_runs_it_is(uneven):
     folder, shown = uneven
     page = (folder / "summary.md").read_text()
     for row in (
-        "| nnm + average | **0.920 ± 0.020** | 0.600 ± 0.100 |",
-        "| nnm + median | **0.910 to 0.930 (2 of 3)** | **0.710 ± 0.010** |",
-        "| nnm + trimmed_mean | 0.800 (1 of 3) | - |",
+        "| nnm + average | 0.920 ± 0.020 | 0.600 ± 0.100 | 0.600 [0.500, 0.700] |",
+        "| nnm + median | 0.910 to 0.930 (2 of 3) | 0.710 ± 0.010 | 0.705 (2 of 3) |",
+        "| nnm + trimmed_mean | 0.800 (1 of 3) | - | - |",
     ):
         assert row in page
         for cell in row.replace("*", "").strip("| ").split(" | "):
             assert cell in shown
-    assert "mean ± standard deviation over 3 seeds; of two the range, of one its value" in page
+    assert "mean ± standard deviation over 3 seeds; of two the range, of one its value; worst case with its" in page
+    assert "1 seed cannot rank 3 rules at 5 % (paired Wilcoxon tests, Holm): it takes 7" in page
     cells = pd.read_csv(folder / "tables.csv").set_index(["rule", "attack"])
     assert cells["count"].to_dict() == {
         (f"nnm + {rule}", attack): sum(end is not None for end in ends) for (rule, attack), ends in ENDS.items()
-    }
+    } | {("nnm + average", "worst case"): 3, ("nnm + median", "worst case"): 2, ("nnm + trimmed_mean", "worst case"): 0}
     assert (cells["of"] == 3).all()
-    assert cells.loc[("nnm + median", "none"), ["mean", "low", "high", "best"]].tolist() == [0.92, 0.91, 0.93, 1]
+    assert cells.loc[("nnm + median", "none"), ["mean", "low", "high", "best"]].tolist() == [0.92, 0.91, 0.93, 0]
+    assert cells.loc[("nnm + average", "none"), ["interval_low", "interval_high"]].tolist() == [0.9, 0.94]
 
 
 def test_runs_that_failed_and_runs_that_never_began_are_said_below(uneven):
@@ -121,39 +127,156 @@ def test_a_table_says_what_it_is_of_in_the_terminal_markdown_csv_and_plots(uneve
     ],
 )
 def test_fewer_than_three_values_have_no_deviation(values, of, said):
-    frame = pd.DataFrame({"value": values, "study": "one", "of": of})
+    frame = pd.DataFrame({"value": values, "study": "one", "of": of, "seed": range(len(values))})
     assert cell_text(tables._cell(frame if values else None, of), ".3f") == said
 
 
-def cell(mean, std, count=3):
-    return TableCell(mean, std, mean, mean, count, 3)
+def cells_of(*values):
+    """Cells of one column, a row each, of the values of seeds 0, 1, ...; None for a seed without a value."""
+    return [[tables._cell(frame_of(each), 10)] for each in values]
+
+
+def frame_of(values):
+    there = [(seed, value) for seed, value in enumerate(values) if value is not None]
+    frame = pd.DataFrame(there, columns=["seed", "value"]) if there else pd.DataFrame({"seed": [0], "value": [None]})
+    return frame.assign(study="one", of=10)
+
+
+def best_of(*values, names=None):
+    names = names or [("2", f"rule {i}") for i in range(len(values))]
+    marked, short = tables._best(names, cells_of(*values), 1)
+    # of losses the smallest
+    mirrored = cells_of(*([None if each is None else -each for each in row] for row in values))
+    assert tables._best(names, mirrored, -1) == (marked, short)
+    return [row[0] for row in marked], short
+
+
+BASE = [0.80, 0.84, 0.79, 0.83, 0.82, 0.81, 0.85, 0.78]
+
+
+def moved(by, wiggle=0.0):
+    return [each + by + wiggle * (-1) ** seed * (seed + 1) for seed, each in enumerate(BASE)]
 
 
 @pytest.mark.parametrize(
-    ("cells", "best"),
+    ("values", "best"),
     [
-        # the standard error of the first is 0.03 / sqrt(3), about 0.017
-        ([cell(0.90, 0.03), cell(0.89, 0.0), cell(0.88, 0.5)], [True, True, False]),
-        ([cell(0.90, 0.0), cell(0.89, 0.5), cell(0.90, 0.1)], [True, False, True]),
-        ([cell(0.90, math.nan, 1), cell(0.80, 0.01)], [False, False]),
-        ([cell(0.90, 0.03), cell(0.89, math.nan, 1)], [True, False]),
-        ([cell(math.nan, math.nan, 0), cell(0.80, 0.01)], [False, True]),
-        ([cell(math.nan, math.nan, 0)] * 2, [False, False]),
-        ([cell(0.90, 0.03)], [False]),
+        # lower in every seed by the same: seeds are pairs, so that their spread does not hide it
+        ([BASE, moved(-0.01)], [True, False]),
+        # lower on average, in some seeds higher
+        ([BASE, moved(-0.001, 0.01)], [True, True]),
+        ([moved(-0.001, 0.01), BASE, moved(-0.02)], [True, True, False]),
+        # a cell without a value, and one that is not finite, are compared with none
+        ([BASE, moved(-0.01), [None] * 8], [True, False, False]),
+        ([BASE, moved(-0.01), [math.inf, *BASE[1:]]], [True, False, False]),
+        ([BASE], [False]),
+        ([[None] * 8, [None] * 8], [False, False]),
     ],
 )
-def test_the_best_of_a_block_are_those_within_the_standard_error_and_never_a_single_run(cells, best):
-    names = [("2", f"rule {i}") for i in range(len(cells))]
-    assert [row[0] for row in tables._best(names, [[each] for each in cells], 1)] == best
-    # of losses the smallest
-    mirrored = [[each._replace(mean=-each.mean)] for each in cells]
-    assert [row[0] for row in tables._best(names, mirrored, -1)] == best
+def test_bold_are_the_best_of_a_block_and_those_that_are_not_significantly_worse(values, best):
+    assert best_of(*values) == (best, None)
+
+
+@pytest.mark.parametrize(("rules", "needed"), [(2, 6), (3, 7), (4, 7), (8, 9)])
+def test_where_seeds_are_too_few_for_any_difference_nothing_is_bold_and_the_number_that_could_is_given(rules, needed):
+    values = [[1 - rule / 10 + seed / 100 for seed in range(needed)] for rule in range(rules)]
+    assert best_of(*values) == ([True] + [False] * (rules - 1), None)
+    marked, short = best_of(*(row[:-1] for row in values))
+    assert marked == [False] * rules
+    assert short == (needed - 1, rules, needed)
+    # the seeds that two rules have in common count
+    marked, short = best_of([None, *values[0]], [*values[1], None], *([None, *row] for row in values[2:]))
+    assert short == (needed - 1, rules, needed)
+    assert f"{needed - 1} seeds cannot rank {rules} rules at 5 %" in short.words
+    assert short.words.endswith(f"it takes {needed}")
 
 
 def test_bold_is_decided_within_a_block_of_equal_other_keys():
     names = [("1", "krum"), ("1", "median"), ("2", "krum"), ("2", "median")]
-    cells = [[cell(0.9, 0.01)], [cell(0.8, 0.01)], [cell(0.2, 0.01)], [cell(0.3, 0.01)]]
-    assert [row[0] for row in tables._best(names, cells, 1)] == [True, False, False, True]
+    best, _ = best_of(BASE, moved(-0.1), moved(-0.6), moved(-0.5), names=names)
+    assert best == [True, False, False, True]
+
+
+def test_the_worst_case_is_the_worst_mean_over_the_seeds_that_all_attacks_have():
+    one, other = ({0: 0.9, 1: 0.7, 2: 0.8, 3: 0.1}, {0: 0.8, 1: 0.85, 2: 0.6})
+    row = [
+        tables._cell(pd.DataFrame({"seed": each.keys(), "value": each.values(), "study": "one", "of": 4}), 4)
+        for each in (one, other)
+    ]
+    worst = tables._worst(row, True)
+    assert worst.mean == pytest.approx(0.75)
+    assert (worst.counted, worst.of) == (3, 4)
+    assert worst.by_seed == {0: 0.8, 1: 0.7, 2: 0.6}
+    assert worst.interval == worst_interval(np.array([[0.9, 0.7, 0.8], [0.8, 0.85, 0.6]]), True)
+    low, high = worst.interval
+    assert cell_text(worst, ".3f") == f"0.750 [{low:.3f}, {high:.3f}] (3 of 4)"
+    assert tables._worst(row, False).mean == pytest.approx(0.8)
+    assert cell_text(tables._worst([row[0], tables._cell(None, 4)], True), ".3f") == "-"
+
+
+CURVE = {0: 0.1, 2: 0.5, 4: 0.9, 6: 0.7}
+
+
+@pytest.mark.parametrize(
+    ("how", "value", "words"),
+    [
+        ("last", 0.7, "final test accuracy"),
+        ("best", 0.9, "best test accuracy"),
+        ("area", (0.3 + 0.7 + 0.8) / 3, "mean over all updates of the test accuracy"),
+        ({"last": 2}, 0.8, "mean of the last 2 evaluations of the test accuracy"),
+        ({"last": 9}, 0.55, "mean of the last 9 evaluations of the test accuracy"),
+    ],
+)
+def test_tables_give_of_a_run_what_report_asks_for(tmp_path, undrawn, how, value, words):
+    options = {"steps": 6, "evaluate_every": 2, "grid": {"rule.name": ["average", "median"]}}
+    folder = study_of(tmp_path / "mine", lambda run, step: CURVE[step], report=how, **options)
+    shown = byzax("show", folder)
+    assert shown.exit_code == 0, shown.output
+    assert f"small: {words} by rule" in shown.stdout
+    assert pd.read_csv(folder / "tables.csv")["mean"].tolist() == pytest.approx([value] * 2)
+    # in Python, and of a study that asks for another
+    assert byzax_load(folder).summary()["mean"].tolist() == pytest.approx([value] * 2)
+    plain = study_of(tmp_path / "plain", lambda run, step: CURVE[step], **options)
+    asked = str(how["last"]) if isinstance(how, dict) else how
+    assert byzax("show", plain, "--report", asked).exit_code == 0
+    assert pd.read_csv(plain / "tables.csv")["mean"].tolist() == pytest.approx([value] * 2)
+    assert byzax_load(plain).summary(report=asked)["mean"].tolist() == pytest.approx([value] * 2)
+
+
+@pytest.mark.parametrize("asked", ["worst", "0", "-1", "1.5", ""])
+def test_a_report_that_is_none_is_refused(tmp_path, asked):
+    folder = study_of(tmp_path / "mine")
+    shown = byzax("show", folder, "--report", asked)
+    assert shown.exit_code == 2
+    assert "--report" in shown.stderr
+    assert "give last, best, area, or a number of evaluations" in shown.stderr
+    with pytest.raises(ValueError, match="give last, best, area"):
+        byzax_load(folder).summary(report=asked)
+
+
+def test_settings_are_compared_seed_by_seed(tmp_path):
+    ends = {"average": moved(-0.01), "median": BASE, "krum": moved(-0.001, 0.01)}
+    folder = study_of(
+        tmp_path / "mine",
+        lambda run, step: ends[run.scenario.rule.name][run.scenario.seed],
+        repeats=8,
+        grid={"rule.name": [*ends], "attack.name": ["none", "sign_flip"]},
+    )
+    found = byzax_load(folder).compare()
+    assert found[["attack", "first", "second"]].to_numpy().tolist() == [
+        [attack, *pair] for attack in ("none", "sign_flip") for pair in itertools.combinations(ends, 2)
+    ]
+    first = found.iloc[0]
+    assert (first["difference"], first["pairs"]) == (pytest.approx(-0.01), 8)
+    assert first["interval_low"] <= first["difference"] <= first["interval_high"] < 0
+    assert first["p"] == pytest.approx(2 / 2**8)
+    assert first["p_holm"] == pytest.approx(6 / 2**8)
+    # attacks can be compared too
+    by_attack = byzax_load(folder).compare("attack")
+    assert by_attack["difference"].tolist() == [0] * 3
+    assert by_attack["p"].tolist() == [1] * 3
+    with pytest.raises(ValueError, match="by must be one of"):
+        byzax_load(folder).compare("seed")
 
 
 def test_one_seed_has_no_deviation_and_nothing_bold(tmp_path, undrawn):
@@ -365,3 +488,58 @@ def test_joined_studies_of_unlike_repeats_say_so_and_not_what_decides_no_number(
     assert "| 0.2 | average | 0.300 to 0.400 |" in page
     assert "range over 2 seeds; of one its value." in page
     assert "skip_impossible" not in page + (tmp_path / "joined" / "tables.csv").read_text()
+
+
+RANKED = {"average": (0.9, 0.1, 0.2), "median": (0.8, 0.7, 0.6), "krum": (0.7, 0.6, 0.5)}
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory):
+    """Three rules under three attacks, of which krum has no run under one."""
+    attacks = ("none", "sign_flip", "zero", "empire")
+    ends = {
+        (rule, attack): value
+        for rule, values in RANKED.items()
+        for attack, value in zip(attacks, (*values, 0.5), strict=True)
+    }
+    return study_of(
+        tmp_path_factory.mktemp("ranked") / "mine",
+        lambda run, step: ends[run.scenario.rule.name, run.scenario.attack.name] + run.scenario.seed / 100,
+        lambda run: (
+            "failed" if (run.scenario.rule.name, run.scenario.attack.name) == ("krum", "empire") else "complete"
+        ),
+        repeats=2,
+        grid={"rule.name": [*RANKED], "attack.name": [*attacks]},
+    )
+
+
+def test_rules_are_ranked_over_the_settings_that_all_of_them_have(ranked, undrawn):
+    shown = byzax("show", ranked)
+    assert shown.exit_code == 0, shown.output
+    page = (ranked / "summary.md").read_text()
+    # under three attacks average is first, last and last, median second, first and first
+    for row in ("| median | 1.33 | 0.705 |", "| average | 2.33 | 0.355 |", "| krum | 2.33 | 0.605 |"):
+        assert row in page
+    assert "over 3 settings: average rank of the means, 1 the best; ranks that differ by 1.91 differ at 5 %" in page
+    assert "average rank" in shown.stdout
+    result = byzax_load(ranked)
+    found = result.ranks()
+    assert found["rule"].tolist() == ["median", "average", "krum"]
+    assert found["rank"].tolist() == pytest.approx([4 / 3, 7 / 3, 7 / 3])
+    # of six runs the two lowest and highest count less: scipy leaves one out at each end
+    assert found["iqm"].tolist() == pytest.approx([0.705, (0.11 + 0.2 + 0.21 + 0.9) / 4, 0.605])
+    profile = result.profiles([0.0, 0.65, 0.95]).set_index(["rule", "threshold"])["share"]
+    assert profile["median"].tolist() == pytest.approx([1, 2 / 3, 0])
+    assert profile["average"].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert len(result.profiles()) == 3 * 101
+
+
+def test_one_rule_or_one_setting_has_no_ranks(tmp_path, undrawn):
+    for name, grid in {
+        "rule": {"attack.name": ["none", "zero"]},
+        "setting": {"rule.name": ["average", "krum"]},
+    }.items():
+        folder = study_of(tmp_path / name, grid=grid)
+        assert byzax("show", folder).exit_code == 0
+        assert "over all settings" not in (folder / "summary.md").read_text()
+        assert byzax_load(folder).ranks().empty

@@ -80,7 +80,7 @@ def drawn(scenario: Study) -> Drawn:
         return (down + compute + up for down, compute, up, _ in iterate_jobs(span))
 
     return Drawn(
-        x=np.asarray(data.x, np.float64).reshape(len(data.x), -1),
+        x=np.asarray(data.values(), np.float64).reshape(len(data.x), -1),
         y=np.asarray(data.y, np.int64 if data.classes else np.float64),
         classes=data.classes,
         shards=shards,

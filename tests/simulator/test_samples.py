@@ -7,11 +7,12 @@ import pytest
 
 from byzax.simulator.augmentations import build as augmentation
 from byzax.simulator.core import build as build_core
+from byzax.simulator.data.base import dataset
 from byzax.simulator.keys import Purpose
 from byzax.simulator.mistakes import ScenarioError
 from byzax.simulator.normalising import apply_scaling, fit_scaling
 from byzax.simulator.validation import validate
-from byzax.simulator.world import load, share_out, world
+from byzax.simulator.world import load, read_samples, share_out, split_unit, world
 from tests.simulator.conftest import at, loop, run, same, small
 from tests.simulator.test_core import batch_of, softmax_gradient
 
@@ -36,8 +37,12 @@ def by_hand(here, x):
     return (np.asarray(x, np.float64) - centre) * factor
 
 
+def holding(x):
+    return dataset(x, np.zeros(len(x), int), 2)
+
+
 def on_one_scale(how, x=IMAGES, train=TRAIN):
-    return np.asarray(apply_scaling(fit_scaling(how, x, train), jnp.asarray(x)), np.float64)
+    return np.asarray(apply_scaling(fit_scaling(how, holding(x), train), jnp.asarray(x)), np.float64)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_unit_brings_training_samples_into_0_to_1():
 
 
 def test_without_a_scale_samples_stay_bit_for_bit_as_they_are():
-    assert fit_scaling("none", IMAGES, TRAIN) is None
+    assert fit_scaling("none", holding(IMAGES), TRAIN) is None
     x = jnp.asarray(IMAGES)
     assert apply_scaling(None, x) is x
     assert world(small().run).scaling is None
@@ -78,7 +83,7 @@ def test_without_a_scale_samples_stay_bit_for_bit_as_they_are():
 )
 def test_what_has_no_scale_is_refused(how, x, message):
     with pytest.raises(ValueError, match=message):
-        fit_scaling(how, x, np.arange(3))
+        fit_scaling(how, holding(x), np.arange(3))
 
 
 def test_each_repeat_takes_the_scale_of_its_own_training_samples():
@@ -178,3 +183,37 @@ def test_what_cannot_be_read_is_said_with_its_key(data, message):
     with pytest.raises(ScenarioError) as caught:
         small(data=data)
     assert message in str(caught.value)
+
+
+BYTES = np.random.default_rng(2).integers(0, 256, (300, 6, 6)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 3, 7, 16, 100, 127, 128, 254, 255, 256, 1000])
+def test_compiled_code_divides_bytes_as_numpy_does(divisor):
+    every = np.arange(256, dtype=np.uint8)[:, None]
+    held = dataset(every, np.zeros(256, int), 2, divisor=divisor)
+    assert held.x.dtype == np.uint8
+    expected = every.astype(np.float32) / np.float32(divisor)
+    np.testing.assert_array_equal(held.values(), expected)
+    here = world(small().run)._replace(x=jnp.asarray(every), unit=split_unit(divisor))
+    found = jax.jit(lambda here, positions: 2 * read_samples(here, positions))(here, jnp.arange(256))
+    np.testing.assert_array_equal(found, 2 * expected)
+
+
+@pytest.mark.parametrize("attack", ["feature_noise", {"name": "backdoor", "share": 0.5}, "little"], ids=str)
+@pytest.mark.parametrize("normalise", ["unit", "per_feature"])
+def test_a_run_on_bytes_is_that_on_the_numbers_that_they_stand_for(tmp_path, normalise, attack):
+    y, results = np.arange(300) % 3, []
+    for name, x in (("bytes", BYTES), ("floats", BYTES.astype(np.float32))):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+        data = {"name": "arrays", "path": str(tmp_path / f"{name}.npz"), "normalise": normalise}
+        scenario = small(data=data | {"augment": ["shift"]}, attack=attack)
+        assert load(scenario.data).x.dtype == x.dtype
+        results.append(run(scenario))
+    assert same(*results)
+
+
+def test_a_divisor_is_for_bytes():
+    for x, divisor in ((BYTES.astype(np.float32), 255), (BYTES.astype(np.int32), 255), (BYTES, 0)):
+        with pytest.raises(ValueError, match=f"divisor {divisor}: must be at least 1, and is for samples of uint8"):
+            dataset(x, np.zeros(300, int), 2, divisor=divisor)
