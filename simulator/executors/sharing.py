@@ -60,7 +60,9 @@ class SharedProgram:
         """Takes the first of the runs, with the values of its numbers."""
         self.numbers, self.fails = Numbers(values), False
         given = iter(self.numbers.given)
-        self.run = run.replace(**{key: _with(getattr(run, key), given) for key in SETTINGS})
+        # checks of a run are by its numbers too
+        with self.numbers.watched():
+            self.run = run.replace(**{key: _with(getattr(run, key), given) for key in SETTINGS})
         # of functions that are let go nothing is left
         self._traced: WeakKeyDictionary[Any, set[Any]] = WeakKeyDictionary()
 

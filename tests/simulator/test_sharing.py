@@ -26,6 +26,7 @@ SETTINGS = {
     "penalties": lambda draw: {"regularisation": {"l1": draw(), "l2": draw(), "max_norm": 9 * draw()}},
     "clipping": lambda draw: {"clipping": {"norm": draw(), "value": draw()}},
     "local": lambda draw: {"local": {"steps": 2, "learning_rate": draw(), "proximal": draw()}},
+    "controlled": lambda draw: {"local": {"steps": 2, "learning_rate": draw(), "control_variates": True}},
     "private": lambda draw: {"privacy": {"level": "worker", "clip": draw(), "noise": draw()}},
     "little": lambda draw: {"attack": {"name": "little", "z": draw()}},
     "empire": lambda draw: {"attack": {"name": "empire", "epsilon": draw()}},
