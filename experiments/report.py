@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from byzax.experiments import outputs, overall, pages, plots, tables
+from byzax.experiments import latex, outputs, overall, pages, plots, tables
 from byzax.experiments.gathering import Results, gather, time_varies
 from byzax.experiments.scores import SUCCESS
 from byzax.experiments.strict_yaml import read_mapping
@@ -60,7 +60,7 @@ def study_name(folder: Path) -> str:
 
 
 def write(results: Results, folder: Path) -> list[Path]:
-    """Writes `summary.csv`, `tables.csv`, `summary.md` and the plots.
+    """Writes `summary.csv`, `tables.csv`, `tables.tex`, `summary.md` and the plots.
 
     Args:
         results: The results.
@@ -77,6 +77,7 @@ def write(results: Results, folder: Path) -> list[Path]:
     texts = {
         "summary.csv": pages.runs_csv(results),
         "tables.csv": pages.cells_csv(results),
+        "tables.tex": latex.latex(results),
         "summary.md": pages.markdown(results, [path for path in drawn if path.suffix == ".png"]),
     }
     for name, text in texts.items():

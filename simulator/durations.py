@@ -12,8 +12,8 @@ from byzax.simulator.keys import Purpose, generator
 from byzax.simulator.latency import Latency, factory
 from byzax.simulator.mistakes import Impossible
 
-# Jobs of a worker that are drawn at once.
-BLOCK = 256
+# Jobs of a worker that are drawn at once, and the first ones where jobs are begun one by one.
+BLOCK, FIRST = 256, 8
 # The directions of messages between nodes, whose places are part of recorded results.
 Way = Literal["up", "down", "peer"]
 WAYS: tuple[Way, ...] = ("up", "down", "peer")
@@ -104,12 +104,13 @@ def build_draws(source: LatencyPart, n: int, seed: int, bits: MessageBits) -> li
     fixed = [0.0 if link.bandwidth is None else size / link.bandwidth for link, size in sizes]
 
     def worker(number: int) -> Draw:
-        rng = [
-            generator(seed, Purpose.LATENCY, number),
-            *(generator(seed, Purpose.MESSAGES, number, i) for i in range(3)),
-        ]
+        rng: list[np.random.Generator] = []
 
         def draw(first: int, count: int) -> Durations:
+            if not rng:
+                # most of a large population are never asked
+                rng.append(generator(seed, Purpose.LATENCY, number))
+                rng.extend(generator(seed, Purpose.MESSAGES, number, i) for i in range(3))
             with np.errstate(over="ignore"):
                 spans = Durations(
                     down=down(rng[2], number, first, count) + fixed[1],
@@ -202,10 +203,11 @@ def iterate_jobs(draw: Draw) -> Iterator[tuple[float, float, float, bool]]:
     Yields:
         `(down, compute, up, lost)` of each job: three durations in seconds, and whether its message is lost.
     """
-    first = 0
+    # most workers of a large population are asked once, if at all
+    first, count = 0, FIRST
     while True:
-        yield from zip(*(part.tolist() for part in draw(first, BLOCK)), strict=True)
-        first += BLOCK
+        yield from zip(*(part.tolist() for part in draw(first, count)), strict=True)
+        first, count = first + count, min(2 * count, BLOCK)
 
 
 def _check_times(key: str, whose: str, times: np.ndarray) -> None:

@@ -12,19 +12,33 @@ from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
 from byzax.simulator.timeline import Timeline
 
 
+class NodeLeaves(NamedTuple):
+    """The states of the nodes of a kind, but for those that are as the one state with which all of the kind begin.
+
+    Attributes:
+        nodes: `[k]`, rising.
+        leaves: The leaves of their states, each `[k, ...]`; none where nodes of that kind have no state.
+    """
+
+    nodes: np.ndarray
+    leaves: list[np.ndarray]
+
+
+NOT_CHANGED = NodeLeaves(np.empty(0, int), [])
+
+
 class State(NamedTuple):
     """All that decides the rest of a run, between two updates: the same for every executor.
 
     Attributes:
         step: Updates so far.
-        nodes: The leaves of the states of all nodes of a kind, by its name, each `[nodes, ...]`; none where nodes of
-            that kind have no state.
+        nodes: The states of the nodes of each kind, by its name.
         places: `[k]`, the rows that are computed already and that later updates read. See `KeptRows.places`.
         rows: `[k, d]`, these rows.
     """
 
     step: int
-    nodes: Mapping[str, list[np.ndarray]]
+    nodes: Mapping[str, NodeLeaves]
     places: np.ndarray
     rows: np.ndarray
 
@@ -124,6 +138,65 @@ class EngineLost(RuntimeError):
 def leaves_of(tree: Any) -> list[np.ndarray]:
     """The leaves of a state as NumPy arrays; keys of random numbers as their data."""
     return [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def common_starts(begun: Mapping[tuple[str, int], Any], nodes: Mapping[str, int]) -> dict[str, Any]:
+    """The states with which all of several nodes of a kind begin.
+
+    Args:
+        begun: The first states of all nodes.
+        nodes: The number of nodes of each kind.
+
+    Returns:
+        That state by kind, for kinds whose nodes begin with one and the same.
+    """
+    return {
+        kind: begun[kind, 0]
+        for kind, count in nodes.items()
+        if count > 1 and all(begun[kind, i] is begun[kind, 0] for i in range(count))
+    }
+
+
+def node_leaves(states: Mapping[int, Any], start: Any) -> NodeLeaves:
+    """The states of nodes of a kind that are others than at the beginning, to the last bit.
+
+    Args:
+        states: The state of each node, by rising numbers.
+        start: The state with which all of the kind begin; None where each has its own.
+
+    Returns:
+        The leaves of these states.
+    """
+    # of most of a large population nothing is looked at
+    nodes = np.array([i for i, state in states.items() if start is None or state is not start], int)
+    if not nodes.size:
+        return NodeLeaves(nodes, [])
+    leaves = [np.stack(each) for each in zip(*(leaves_of(states[i]) for i in nodes.tolist()), strict=True)]
+    return changed_leaves(nodes, leaves, start)
+
+
+def changed_leaves(nodes: np.ndarray, leaves: list[np.ndarray], start: Any) -> NodeLeaves:
+    """As `node_leaves`, of leaves that are put together already.
+
+    Args:
+        nodes: `[k]`, rising.
+        leaves: The leaves of their states, each `[k, ...]`.
+        start: The state with which all of the kind begin; None where each has its own.
+
+    Returns:
+        Those that are others.
+    """
+    if not leaves:
+        return NodeLeaves(nodes[:0], [])
+    if start is None:
+        return NodeLeaves(nodes, leaves)
+    changed = np.zeros(len(nodes), bool)
+    for leaf, first in zip(leaves, leaves_of(start), strict=True):
+        one, other = (np.ascontiguousarray(each).reshape(len(each), -1).view(np.uint8) for each in (leaf, first[None]))
+        changed |= (one != other).any(axis=1)
+    if not changed.any():
+        return NodeLeaves(nodes[changed], [])
+    return NodeLeaves(nodes[changed], [leaf[changed] for leaf in leaves])
 
 
 def restored(template: Any, leaves: Sequence[np.ndarray]) -> Any:

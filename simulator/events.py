@@ -207,8 +207,9 @@ class NodeStep(NamedTuple):
             by its name; empty for none.
         receives: The models that it reads as the wire changes them for its node alone: `params` of its first message,
             or of its state where it reads none. None where it reads what was sent.
-        unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it:
-            compiled loops may leave its events out.
+        unread: Whether nobody reads the numbers in its messages, which only hold a place, nor the state after it, and
+            its messages alone are of use: compiled loops may leave its events out, or carry out the next step of its
+            kind of node instead.
     """
 
     name: str

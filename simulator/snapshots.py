@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Update
-from byzax.simulator.engine import State, Stretch
+from byzax.simulator.engine import NodeLeaves, State, Stretch
 
 # The arrays of an update that is recorded whole, by its fields.
 _ARRAYS = [name for name in Update._fields if name not in ("step", "time_s", "diagnostics")]
@@ -58,8 +58,8 @@ def save(snapshot: Snapshot, file: Any) -> None:
         "weights": since.weights,
     }  # fmt: skip
     arrays["kinds"] = np.array([*state.nodes])
-    for kind, leaves in state.nodes.items():
-        arrays |= {f"node.{kind}.{i}": leaf for i, leaf in enumerate(leaves)}
+    for kind, (nodes, leaves) in state.nodes.items():
+        arrays |= {f"node.{kind}.{i}": leaf for i, leaf in enumerate(leaves)} | {f"nodes.{kind}": nodes}
     for i, update in enumerate(since.recorded):
         arrays |= {f"recorded.{i}.{name}": np.asarray(getattr(update, name)) for name in _ARRAYS}
         arrays[f"recorded.{i}.scalars"] = np.array([update.step, update.time_s, *update.diagnostics], np.float64)
@@ -93,7 +93,10 @@ def load(path: Path) -> Snapshot:
         return Snapshot(
             state=State(
                 step=int(held["step"]),
-                nodes={kind: _numbered(held, f"node.{kind}") for kind in held["kinds"].tolist()},
+                nodes={
+                    kind: NodeLeaves(held[f"nodes.{kind}"], _numbered(held, f"node.{kind}"))
+                    for kind in held["kinds"].tolist()
+                },
                 places=held["places"],
                 rows=held["rows"],
             ),

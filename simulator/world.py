@@ -9,7 +9,7 @@ import numpy as np
 
 from byzax.simulator.config.data import DataPart
 from byzax.simulator.config.run import Run
-from byzax.simulator.contracts import build, errors_of, location, require, type_name
+from byzax.simulator.contracts import ContractError, build, errors_of, location, require, type_name
 from byzax.simulator.data.base import Dataset, Split, split
 from byzax.simulator.file_cache import file_cache
 from byzax.simulator.keys import Purpose, generator
@@ -210,16 +210,16 @@ def world(run: Run) -> World:
     # a partition may leave samples to nobody; where few are held some count twice, for every seed evaluates as many
     held = generator(own_seed(run.data.seed, seed), Purpose.EVALUATE).permutation(np.sort(np.concatenate(shares)))
     evaluated = np.resize(held, min(TRAIN_EVALUATED, len(parts.train)))
-    shards = np.zeros((n, max(map(len, shares))), np.int32)
-    for shard, share in zip(shards, shares, strict=True):
-        shard[: len(share)] = share
+    sizes = np.array([len(share) for share in shares], np.int32)
+    shards = np.zeros((n, sizes.max()), np.int32)
+    shards[np.arange(shards.shape[1]) < sizes[:, None]] = np.concatenate(shares)
     return World(
         key=jax.random.key(seed),
         start_key=jax.random.key(own_seed(run.model.seed, seed)),
         byzantine_key=jax.random.key(own_seed(run.workers.byzantine.seed, seed)),
         **_samples_on_device(run.data),
         shards=jnp.asarray(shards),
-        sizes=jnp.array([len(share) for share in shares], jnp.int32),
+        sizes=jnp.asarray(sizes),
         train=jnp.asarray(evaluated, jnp.int32),
         test=jnp.asarray(parts.test, jnp.int32),
         validation=jnp.asarray(parts.validation, jnp.int32),
@@ -334,14 +334,26 @@ def _check_positions(name: str, positions: Any, n: int, count: int, place: str) 
     several = isinstance(positions, (list, tuple, np.ndarray)) and len(positions) == n
     got = f"{len(positions)} of them" if isinstance(positions, (list, tuple)) else type_name(positions)
     require(several, f"{name} must give a list of {n} arrays, one for each worker, got {got}{place}")
-    for worker, each in enumerate(positions):
-        fits = isinstance(each, np.ndarray) and each.ndim == 1 and each.dtype.kind in "iu"
-        wanted = f"{name} must give worker {worker} an array of NumPy with positions, whole numbers"
-        require(fits, f"{wanted}, got {type_name(each)}{place}")
-        require(len(each) > 0, f"{name} leaves worker {worker} of {n} workers without a sample{place}")
-        low, high = int(each.min()), int(each.max())
-        require(0 <= low <= high < count, f"{wanted} in 0..{count - 1}, got {low} to {high}{place}")
-    taken = np.bincount(np.concatenate(positions))
+    kinds = [isinstance(each, np.ndarray) and each.ndim == 1 and each.dtype.kind in "iu" for each in positions]
+    if not all(kinds):
+        worker = kinds.index(False)
+        raise ContractError(
+            f"{name} must give worker {worker} an array of NumPy with positions, whole numbers, got "
+            f"{type_name(positions[worker])}{place}"
+        )
+    # of all workers at once: a population may have 100,000 of them
+    sizes, whole = np.array([len(each) for each in positions]), np.concatenate(positions)
+    if not sizes.all():
+        raise ContractError(f"{name} leaves worker {np.argmin(sizes)} of {n} workers without a sample{place}")
+    outside = np.flatnonzero((whole < 0) | (whole >= count))
+    if outside.size:
+        worker = int(np.searchsorted(np.cumsum(sizes), outside[0], side="right"))
+        each = positions[worker]
+        raise ContractError(
+            f"{name} must give worker {worker} an array of NumPy with positions, whole numbers in 0..{count - 1}, got "
+            f"{each.min()} to {each.max()}{place}"
+        )
+    taken = np.bincount(whole)
     require(taken.max() == 1, f"{name} gives sample {np.argmax(taken)} {taken.max()} times, and once is allowed{place}")
 
 

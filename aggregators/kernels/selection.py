@@ -14,6 +14,7 @@ from byzax.aggregators.kernels.means import power_of_two_share
 
 Array = jax.Array
 
+FEW = 8  # values that are counted up one by one before a bisection is begun
 BLOCK = 128  # columns at a time on a CPU: the halves of their keys stay in its second cache
 
 
@@ -73,31 +74,28 @@ def _bisect(values: Array, rank: Array | int, counted: Any) -> Array:
     return lax.while_loop(lambda ends: (ends[0] < ends[1]).any(), narrower, (values.min(axis=0), values.max(axis=0)))[0]
 
 
-def _bisect_few(values: Array, there: Array, rank: Array, counted: Any) -> Array:
-    """The value of a rank among some values of each column, where few differ: in each pass both ends are values.
+def _count_up(values: Array, rank: Array, counted: Any) -> Array:
+    """The value of a rank in each column, counted from the least one up, where it is one of the first few different.
 
     Args:
         values: `[n, w]`, whole numbers.
-        there: `[n, w]`, the values that count.
-        rank: `[w]`, among these.
+        rank: `[w]`, 0 for the least value.
         counted: The type in which values are counted.
 
     Returns:
         `[w]`.
     """
-    least, most = jnp.iinfo(values.dtype).min, jnp.iinfo(values.dtype).max
+    most = jnp.iinfo(values.dtype).max
 
-    def narrower(ends: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = ends
-        # where the ends have met they stay
-        under = there & (values <= _halfway(low, high))
-        below = (rank < jnp.sum(under, axis=0, dtype=counted)) | (low == high)
-        largest = jnp.max(jnp.where(under, values, least), axis=0)
-        smallest = jnp.min(jnp.where(there & ~under, values, most), axis=0)
-        return jnp.where(below, low, smallest), jnp.where(below & (low < high), largest, high)
+    def next_value(found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        steps, present, done = found
+        done |= rank < jnp.sum(values <= present, axis=0, dtype=counted)
+        after = jnp.min(jnp.where(values > present, values, most), axis=0)
+        return steps + 1, jnp.where(done, present, after), done
 
-    ends = jnp.min(jnp.where(there, values, most), axis=0), jnp.max(jnp.where(there, values, least), axis=0)
-    return lax.while_loop(lambda ends: (ends[0] < ends[1]).any(), narrower, ends)[0]
+    begin = jnp.zeros((), jnp.int32), values.min(axis=0), jnp.zeros(values.shape[1], bool)
+    _, present, done = lax.while_loop(lambda found: (found[0] < FEW) & ~found[2].all(), next_value, begin)
+    return lax.cond(done.all(), lambda: present, lambda: _bisect(values, rank, counted))
 
 
 def _select(keys: Array, rank: int) -> Array:
@@ -117,7 +115,10 @@ def _select(keys: Array, rank: int) -> Array:
     lower = ((keys & ((1 << bits.width) - 1)) + smallest).astype(bits.half)
     found = _bisect(upper, rank, counted)
     before = jnp.sum(upper < found, axis=0, dtype=counted)
-    rest = _bisect_few(lower, upper == found, (rank - before).astype(counted), counted)
+    # few have this upper half, unless many are nearly equal; others are beyond all that count
+    rest = _count_up(
+        jnp.where(upper == found, lower, jnp.iinfo(bits.half).max), (rank - before).astype(counted), counted
+    )
     return (found.astype(keys.dtype) << bits.width) + (rest.astype(keys.dtype) - smallest)
 
 

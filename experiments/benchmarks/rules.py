@@ -19,18 +19,20 @@ from byzax.aggregators import pre as before
 from byzax.aggregators.kernels.columns import mean_around_median
 from byzax.aggregators.smea import MOST_SUBSETS
 from byzax.experiments.benchmarks import peers, straightforward
+from byzax.experiments.benchmarks.models import product_speed
 from byzax.experiments.benchmarks.timing import benchmark_rows, peak_memory, time_calls
 from byzax.experiments.writing import write_numbers
 from byzax.simulator import interrupts, threads
 
-SIZES = ((25, 5, 100_000), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
-# The least work of each rule: passes over the rows, and products of the rows with a matrix [n, n] or themselves.
+SIZES = ((25, 5, 100_000), (51, 23, 79_510), (50, 10, 1_000_000), (200, 40, 100_000), (1000, 200, 10_000))
+# The least work of each rule: passes over the rows, and products of all pairs of them, each once.
 FLOORS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("cge", "monna", "norm_clipping", "centered_clipping", "fltrust", "clip", "arc"), (2, 0)),
     **dict.fromkeys(("aksel", "signguard"), (3, 0)),
     **dict.fromkeys(("krum", "medoid", "brute", "smea", "caf", "clipped_clustering", "foolsgold"), (0, 1)),
     **dict.fromkeys(("multi_krum", "bulyan"), (1, 1)),
-    "nnm": (0, 2),
+    # its mixing is a product with another matrix, of which each number counts
+    "nnm": (0, 3),
 }
 AT_LEAST_ONE_PASS = (1, 0)
 
@@ -46,12 +48,14 @@ class Floors(NamedTuple):
     Attributes:
         copy_s: Seconds to copy the rows.
         pass_s: Seconds to read them once.
-        product_s: Seconds to multiply them with themselves.
+        product_s: Seconds of their products with themselves, each pair of rows once, at the rate of large products.
+        flop_per_s: That rate.
     """
 
     copy_s: float
     pass_s: float
     product_s: float
+    flop_per_s: float
 
 
 SECOND_STAGE = "bulyan's second stage"
@@ -118,19 +122,35 @@ def measure_floors(rows: jax.Array, repeats: int) -> Floors:
         jax.block_until_ready(compiled(rows))
         return time_calls(lambda: jax.block_until_ready(compiled(rows)), repeats)["best_s"]
 
-    def product(rows: jax.Array) -> jax.Array:
-        return jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
-
-    ones = jnp.ones(len(rows), rows.dtype)
-    return Floors(best(jnp.copy), best(lambda rows: ones @ rows), best(product))
+    n, d = rows.shape
+    ones, rate = jnp.ones(n, rows.dtype), product_speed(repeats, time.perf_counter)
+    return Floors(best(jnp.copy), best(lambda rows: ones @ rows), n * n * d / rate, rate)
 
 
-def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool) -> dict[str, Any]:
+def with_equal_rows(rows: np.ndarray, f: int) -> np.ndarray:
+    """The rows with f that are equal, as the attack `little` makes them of the others.
+
+    Args:
+        rows: `[n, d]`.
+        f: Number of Byzantine rows.
+
+    Returns:
+        `[n, d]`.
+    """
+    honest, forged = rows[f:], rows.copy()
+    forged[:f] = honest.mean(axis=0) - 1.5 * honest.std(axis=0)
+    return forged
+
+
+def measure(
+    name: str, rows: jax.Array, equal: jax.Array | None, n: int, f: int, repeats: int, keep: bool
+) -> dict[str, Any]:
     """Measures a rule of byzax.
 
     Args:
         name: Its name.
         rows: `[n, d]`.
+        equal: `[n, d]`, rows of which f are equal, of which the best seconds are measured too; None for none.
         n: Number of rows.
         f: Number of Byzantine rows.
         repeats: Number of timed calls.
@@ -159,7 +179,11 @@ def measure(name: str, rows: jax.Array, n: int, f: int, repeats: int, keep: bool
     del answer
     if peak := peak_memory(lambda: jax.block_until_ready(compiled(rows, own, key))):
         record |= {"memory_bytes": peak.extra, "process_bytes": peak.total}
-    return record | time_calls(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
+    record |= time_calls(lambda: jax.block_until_ready(compiled(rows, own, key)), repeats)
+    if equal is not None:
+        jax.block_until_ready(compiled(equal, own, key))
+        record["equal_s"] = time_calls(lambda: jax.block_until_ready(compiled(equal, own, key)), repeats)["best_s"]
+    return record
 
 
 def time_plain_versions(name: str, rows: jax.Array, host: np.ndarray, n: int, f: int, repeats: int) -> dict[str, float]:
@@ -209,14 +233,16 @@ def measure_size(
     host = benchmark_rows(n, d)
     rows = jax.device_put(host, may_alias=True)
     machine = measure_floors(rows, repeats)
+    equal = jax.device_put(with_equal_rows(host, f))
     yield {"name": "machine", **machine._asdict()}
     with ExitStack() as stack:
         asked = {peer: stack.enter_context(peers.peer_process(peer, n, f, d, repeats)) for peer in others}
         for name in chosen:
-            record = {"n": n, "f": f, "d": d, **measure(name, rows, n, f, repeats, bool(others))}
+            passes, products = FLOORS.get(name, AT_LEAST_ONE_PASS)
+            measured = measure(name, rows, equal if products else None, n, f, repeats, bool(others))
+            record = {"n": n, "f": f, "d": d, **measured}
             answer = record.pop("answer", None)
             if "failed" not in record:
-                passes, products = FLOORS.get(name, AT_LEAST_ONE_PASS)
                 if record["iterations"] is not None:
                     passes = record["iterations"]
                 record["floor_s"] = passes * machine.pass_s + products * machine.product_s
@@ -236,7 +262,8 @@ def measure_size(
 
 
 HEADER = (
-    f"{'rule':19}{'ms':>9}{'/ copy':>8}{'floor':>22}{'/ floor':>9}{'compile s':>11}{'memory':>8}{'jnp':>8}{'NumPy':>8}"
+    f"{'rule':19}{'ms':>9}{'/ copy':>8}{'floor':>22}{'/ floor':>9}{'equal':>7}{'compile s':>11}{'memory':>8}{'jnp':>8}"
+    f"{'NumPy':>8}"
 )
 
 
@@ -252,7 +279,7 @@ def table_line(record: dict[str, Any], others: Sequence[str]) -> str:
     """
     if record["name"] == "machine":
         parts = (f"{1000 * record[key + '_s']:.2f} ms to {what}" for key, what in MACHINE.items())
-        return "the machine: " + ", ".join(parts)
+        return f"the machine: {', '.join(parts)} at {record['flop_per_s'] / 1e9:.0f} GFLOP/s"
     name, size = f"{record['name']:22}", 4 * record["n"] * record["d"]
     if "failed" in record:
         return f"{name} {record['failed']}"
@@ -264,6 +291,7 @@ def table_line(record: dict[str, Any], others: Sequence[str]) -> str:
         if count
     )
     text = f"{name}{1000 * best:9.2f}{best / record['copy_s']:8.2f}{floor:>22}{best / record['floor_s']:9.2f}"
+    text += f"{record['equal_s'] / best:7.2f}" if "equal_s" in record else f"{'-':>7}"
     planned = record["planned_bytes"]
     text += f"{record['compile_s']:11.2f}{'-' if planned is None else f'{planned / size:.2f}':>8}"
     for key in ("jnp_s", "numpy_s"):
@@ -273,7 +301,7 @@ def table_line(record: dict[str, Any], others: Sequence[str]) -> str:
     return text
 
 
-MACHINE = {"copy": "copy the rows", "pass": "read them once (a pass)", "product": "multiply them with themselves"}
+MACHINE = {"copy": "copy the rows", "pass": "read them once (a pass)", "product": "multiply each pair of them"}
 
 
 def _theirs(measured: dict[str, Any] | None, best: float) -> str:
@@ -288,8 +316,10 @@ def _theirs(measured: dict[str, Any] | None, best: float) -> str:
 
 LEGEND = """\
 / copy: best time over that of a copy of the rows. floor: what the definition needs at least, in passes over the rows
-and products [n, d] x [d, n] (iterations, where a rule iterates, count one pass each). memory: what XLA plans beside the
-rows, in sizes of the rows. jnp, NumPy: how many times as long the rule as it is usually written takes there"""
+and products of all pairs of rows, each once, at the rate of large products (iterations, where a rule iterates, count
+one pass each). equal: the time where f rows are equal, as the attack little makes them, over that where all differ.
+memory: what XLA plans beside the rows, in sizes of the rows. jnp, NumPy: how many times as long the rule as it is
+usually written takes there"""
 
 
 def run(

@@ -84,6 +84,12 @@ class Vectorised(Description, frozen=True):
 
     name: Literal["vectorised"] = "vectorised"
     mesh: MeshSize = MeshSize()
+    state_memory_gib: Annotated[float, Field(gt=0)] = Field(
+        default=1.0,
+        description="Memory for what workers remember (momentum, variance reduction, errors of compression) where "
+        "updates of one server take some of them, of those that ever take part; beyond it the states of workers that "
+        "are not at work are in a file in the folder of temporary files ($TMPDIR), GiB.",
+    )
 
 
 class Ray(Description, frozen=True):

@@ -84,10 +84,13 @@ def fill_up(
         The stretch, in whole numbers of 32 bits.
     """
     if groups is not None:
-        jobs = ("nodes", "turns", "versions", "slots")
+        jobs = ("nodes", "turns", "versions", "slots", "states")
         # there is room for whole groups behind the last one: few lengths are compiled
         groups = GroupEvents(
-            **{name: _filled(each, 16 * widest if name in jobs else 16) for name, each in groups._asdict().items()}
+            **{
+                name: None if each is None else _filled(each, 16 * widest if name in jobs else 16)
+                for name, each in groups._asdict().items()
+            }
         )
     return FilledEvents(np.array(length), groups, *jax.tree.map(_filled, (arriving, waves)))
 
@@ -227,8 +230,13 @@ def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
         new
         if wave.whole or isinstance(states, OneNode)
         # places of nodes that are none are left out
-        else jax.tree.map(lambda leaf, each: leaf.at[events.nodes].set(each), states, new)
+        else jax.tree.map(lambda leaf, each: leaf.at[_places_of(events)].set(each), states, new)
     )
+
+
+def _places_of(events: WaveEvents) -> Any:
+    """The places of the states of the nodes of events."""
+    return events.nodes if events.states is None else events.states
 
 
 def _last_rows(wave: Wave, events: WaveEvents, last: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -285,12 +293,13 @@ def _carry_out(
     states = nodes[step.kind]
     each = (events.nodes, events.turns, events.senders, events.versions, events.lags, events.new, rows, each_public)
     if wave.width == 1 and (step.together == "map" or isinstance(states, OneNode)):
-        event, *given = jax.tree.map(lambda leaf: leaf[0], each)
-        done = one((event, *given[:5], state_of(states, event), *given[5:]))
+        given = jax.tree.map(lambda leaf: leaf[0], each)
+        place = jax.tree.map(lambda leaf: leaf[0], _places_of(events))
+        done = one((*given[:6], state_of(states, place), *given[6:]))
         alone = OneNode(done.state) if isinstance(states, OneNode) else None
         done = jax.tree.map(lambda leaf: leaf[None], done._replace(state=None) if alone else done)
         return done._replace(state=alone) if alone else done
-    mine = states if wave.whole else state_of(states, events.nodes)
+    mine = states if wave.whole else state_of(states, _places_of(events))
     each = (*each[:6], mine, *each[6:])
     together = jax.vmap(one) if step.together == "batch" else partial(jax.lax.map, one)
     # what nobody reads takes no time
@@ -321,15 +330,16 @@ def _carry_out_groups(
                 jax.lax.dynamic_slice_in_dim(each, begin, width)
                 for each in (events.nodes, events.turns, events.versions, events.slots)
             )
+            places = None if events.states is None else jax.lax.dynamic_slice_in_dim(events.states, begin, width)
             shown = jnp.full((width,), model)
-            given = WaveEvents(who, turns, shown[:, None], versions[:, None], shown, None, None, None)
+            given = WaveEvents(who, turns, shown[:, None], versions[:, None], shown, None, None, None, places)
             done = _carry_out(functions, wave, here, given, begun | {name: workers}, begun, ())
             if done.seen is not None or (watching.whole and done.arrays is not None):
                 raise ValueError(
                     f"the step {functions.steps[groups.step].name} measures jobs whose rows later updates read: "
                     "leave seen and arrays of its EventResult out, or take executor loop or ray"
                 )
-            workers = jax.tree.map(lambda leaf, new: leaf.at[who].set(new), workers, done.state)
+            workers = jax.tree.map(lambda leaf, new: leaf.at[_places_of(given)].set(new), workers, done.state)
             return workers, held.at[slots].set(done.message)
 
         return carry_out

@@ -1,6 +1,6 @@
 """The reference executor: one event after the other, in this process."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,8 +19,9 @@ from byzax.simulator.engine import (
     Repeats,
     State,
     TakeLooks,
-    leaves_of,
+    common_starts,
     no_rows,
+    node_leaves,
     restored,
     stretch_of,
 )
@@ -96,7 +97,8 @@ def simulate(run: Run) -> Iterator[Update]:
     compilation.use_disk_cache()
     prepared = prepare(run)
     network, here = network_of(run, prepared)
-    for update, _ in updates(network, here, _start(run, network, here, None), prepared.timeline):
+    begin = _start(network, _begin(run, network, here), None)
+    for update, _ in updates(network, here, begin, prepared.timeline):
         yield in_numpy(update)
     ended(prepared.timeline)
 
@@ -158,13 +160,16 @@ def updates(
             yield Update(step=update, **measured, **given), Moment(update + 1, states, live)
 
 
-def _start(run: Run, network: Network, here: World, state: State | None) -> Moment:
-    """The moment before the first update, or that of a state."""
+def _begin(run: Run, network: Network, here: World) -> NewStates:
     with stage("start", seed=run.seed):
-        states = network.start(here)
-    for kind, leaves in (state.nodes if state else {}).items():
-        for node in range(network.nodes[kind]):
-            states[kind, node] = restored(states[kind, node], [leaf[node] for leaf in leaves])
+        return network.start(here)
+
+
+def _start(network: Network, states: NewStates, state: State | None) -> Moment:
+    """The moment before the first update, or that of a state."""
+    for kind, (nodes, leaves) in (state.nodes if state else {}).items():
+        for place, node in enumerate(nodes.tolist()):
+            states[kind, node] = restored(states[kind, node], [leaf[place] for leaf in leaves])
     step = state.step if state else 0
     live: dict[int, Any] = {
         number: (network.show(states[node]), last, ()) for number, (node, last) in network.table.kept(step).items()
@@ -183,9 +188,9 @@ def _start(run: Run, network: Network, here: World, state: State | None) -> Mome
     return Moment(step, states, live)
 
 
-def _state(network: Network, present: Moment) -> State:
+def _state(network: Network, present: Moment, starts: Mapping[str, Any]) -> State:
     nodes = {
-        kind: [np.stack(each) for each in zip(*(leaves_of(present.states[kind, i]) for i in range(n)), strict=True)]
+        kind: node_leaves({i: present.states[kind, i] for i in range(n)}, starts.get(kind))
         for kind, n in network.nodes.items()
     }
     kept = network.table.rows(present.step)
@@ -204,7 +209,9 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
     n = run.workers.total if task.record.weights else None
     network, here = network_of(run, prepared)
     recorded = task.record.steps(timeline.steps)
-    present = _start(run, network, here, states[0] if states else None)
+    begun = _begin(run, network, here)
+    starts = common_starts(begun, network.nodes)
+    present = _start(network, begun, states[0] if states else None)
     begin = present.step
     # of the others no row and no model is kept in memory
     coming = updates(network, here, present, timeline, lambda step: step in recorded)
@@ -231,5 +238,5 @@ def _engine(task: Task, prepared: Prepared, states: Sequence[State] | None) -> E
 
     return Engine(
         begin, timeline.steps, 1, lambda: [timeline], advance, evaluate, lambda: [stretch()],
-        lambda: [_state(network, present)],
+        lambda: [_state(network, present, starts)],
     )  # fmt: skip

@@ -12,7 +12,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.executors import Ray
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Evaluation
-from byzax.simulator.engine import leaves_of, restored
+from byzax.simulator.engine import NodeLeaves, common_starts, node_leaves, restored
 from byzax.simulator.events import EventResult, Node, NodeEvent, NodeStep
 from byzax.simulator.executors.base import bits_so_far, floats, network_of, prepare, stage
 from byzax.simulator.executors.grouping import EventGroup, SingleEvent
@@ -46,7 +46,7 @@ class NodeHost:
         task: Task,
         timeline: Timeline,
         mine: Mapping[str, np.ndarray],
-        leaves: Mapping[str, list[np.ndarray]] | None,
+        leaves: Mapping[str, NodeLeaves] | None,
     ) -> None:
         """Takes nodes of the network of a task.
 
@@ -54,7 +54,7 @@ class NodeHost:
             task: The task, of one seed.
             timeline: The first update of its timeline.
             mine: The nodes of each kind that it hosts.
-            leaves: Leaves of their states, by kind, each `[nodes, ...]`; None for the beginning of the run.
+            leaves: Their states, by kind; None for the beginning of the run.
         """
         compilation.use_disk_cache()
         compilation.make_room()
@@ -68,12 +68,12 @@ class NodeHost:
         self.states: dict[Node, Any] = {}
         with stage("start", seed=task.run.seed):
             begun = self.network.start(self.here)
+        self.starts = common_starts(begun, self.network.nodes)
         for kind, nodes in mine.items():
+            self.states |= {(kind, node): begun[kind, node] for node in nodes.tolist()}
+        for kind, (nodes, arrays) in (leaves or {}).items():
             for place, node in enumerate(nodes.tolist()):
-                state = begun[kind, node]
-                if leaves is not None:
-                    state = restored(state, [leaf[place] for leaf in leaves[kind]])
-                self.states[kind, node] = state
+                self.states[kind, node] = restored(begun[kind, node], [leaf[place] for leaf in arrays])
 
     def shown(self, nodes: Mapping[int, Node]) -> Parcel:
         """The messages that nodes sent last, by their numbers."""
@@ -161,12 +161,10 @@ class NodeHost:
         seen, self.seen = self.seen, []
         return seen
 
-    def save(self) -> dict[str, list[np.ndarray]]:
-        """The leaves of the states of its nodes, by kind, each `[nodes, ...]`."""
+    def save(self) -> dict[str, NodeLeaves]:
+        """The states of its nodes, by kind."""
         return {
-            kind: [
-                np.stack(each) for each in zip(*(leaves_of(self.states[kind, i]) for i in nodes.tolist()), strict=True)
-            ]
+            kind: node_leaves({i: self.states[kind, i] for i in nodes.tolist()}, self.starts.get(kind))
             for kind, nodes in self.mine.items()
         }
 

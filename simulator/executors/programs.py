@@ -9,6 +9,7 @@ import numpy as np
 from byzax.simulator.events import Network
 from byzax.simulator.executors.event_parts import Parts, kinds_of, parts_of, runs_of
 from byzax.simulator.executors.forms import Form, forms_of
+from byzax.simulator.executors.unread_jobs import with_few_kinds
 from byzax.simulator.executors.wave_lists import Vacancies, vacancies_of, waves_of
 from byzax.simulator.executors.waves import (
     LANES,
@@ -51,7 +52,8 @@ class Program:
                 f"the step {alone[0]} does not say how it is carried out together: give its NodeStep "
                 'together="map", or take executor loop or ray'
             )
-        self._network, self._held, self._widest = network, held, int(timeline.sizes.max(initial=0))
+        self._network = network = with_few_kinds(network, timeline, held, AT_ONCE)
+        self._held, self._widest = held, int(timeline.sizes.max(initial=0))
         self._kinds = kinds_of(network)
         # step and kind of the nodes whose last messages it reads, of the jobs whose rows are held
         grouped: set[tuple[int, int]] = set()

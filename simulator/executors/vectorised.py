@@ -16,11 +16,15 @@ from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Diagnostics, Update
 from byzax.simulator.engine import (
+    NOT_CHANGED,
     Engine,
     Look,
+    NodeLeaves,
     Repeats,
     Stretch,
     TakeLooks,
+    changed_leaves,
+    common_starts,
     leaves_of,
     restored,
     stretch_of,
@@ -30,8 +34,10 @@ from byzax.simulator.executors.base import Prepared, bits_so_far, floats, in_num
 from byzax.simulator.executors.compiled_updates import Functions, LoopState, Watching, fill_up
 from byzax.simulator.executors.programs import Program
 from byzax.simulator.executors.sharing import Shared
-from byzax.simulator.executors.waves import HeldRows, UpdateKind, held_rows
+from byzax.simulator.executors.state_pages import StatePages, plan_pages
+from byzax.simulator.executors.waves import Arriving, GroupEvents, HeldRows, UpdateKind, WaveEvents, held_rows
 from byzax.simulator.mesh import first_copy, to_all
+from byzax.simulator.parts import topology
 from byzax.simulator.world import World, stack
 
 # Updates of one compiled loop at most, and their work: samples times parameters.
@@ -116,22 +122,28 @@ def repeats(task: Task) -> Iterator[Repeats]:
 class NodeStates(Mapping[Node, Any]):
     """The states of all nodes of one seed, each taken out of those of its kind when it is asked for."""
 
-    def __init__(self, kinds: Mapping[str, Any], counts: Mapping[str, int], seed: int) -> None:
+    def __init__(
+        self, kinds: Mapping[str, Any], counts: Mapping[str, int], seed: int, pages: StatePages | None
+    ) -> None:
         """Takes the states.
 
         Args:
             kinds: Those of all seeds by kind, `[seeds, nodes, ...]` each.
             counts: The number of nodes of each kind.
             seed: The place of the seed.
+            pages: Those of workers, where some are not there; else None.
         """
-        self._kinds, self._counts, self._seed = kinds, counts, seed
+        self._kinds, self._counts, self._seed, self._pages = kinds, counts, seed, pages
         self._found: dict[Node, Any] = {}
 
     def __getitem__(self, node: Node) -> Any:
         """The state of a node."""
         if node not in self._found:
             kind, i = node
-            self._found[node] = _take(self._kinds[kind], self._seed, i)
+            if kind == "worker" and self._pages is not None:
+                self._found[node] = self._pages.state_of(i, self._kinds[kind])
+            else:
+                self._found[node] = _take(self._kinds[kind], self._seed, i)
         return self._found[node]
 
     def __iter__(self) -> Iterator[Node]:
@@ -153,26 +165,61 @@ def _stretch(run: Run, rows: int, d: int) -> int:
     return max(1, min(LONGEST_LOOP, LOOP_WORK // (rows * run.data.batch_size * d)))
 
 
-def _start(compiled: Compiled, state: engine.State | None) -> tuple[LoopState, int]:
-    """The state of one seed at the beginning of a run, or after its first updates; and the number of parameters."""
-    network, held = compiled.network, compiled.held
+class SeedStart(NamedTuple):
+    """The beginning of one seed.
+
+    Attributes:
+        state: Its state.
+        d: Number of parameters.
+        starts: The states with which all nodes of a kind began, by kind.
+        pages: The states of workers, where some are not in `state`; else None.
+    """
+
+    state: LoopState
+    d: int
+    starts: dict[str, Any]
+    pages: StatePages | None
+
+
+def _start(compiled: Compiled, state: engine.State | None, budget_bytes: float) -> SeedStart:
+    """One seed at the beginning of a run, or after its first updates."""
+    network, held, timeline = compiled.network, compiled.held, compiled.prepared.timeline
     with stage("start", seed=compiled.seed):
         begun = network.start(compiled.here)
-    params, nodes = network.params(begun), {}
+    params, nodes, pages = network.params(begun), {}, None
+    starts = common_starts(begun, network.nodes)
+    if "worker" in starts and budget_bytes and compiled.devices == 1:
+        n, first = network.nodes["worker"], starts["worker"]
+        if planned := plan_pages(timeline, n, first, budget_bytes):
+            pages = StatePages(planned, n, first)
     for kind, count in network.nodes.items():
-        first, *others = (begun[kind, i] for i in range(count))
-        if all(each is first for each in others):
-            nodes[kind] = jax.tree.map(lambda leaf, n=count: _repeated(leaf, n), first)
+        if kind == "worker" and pages is not None:
+            nodes[kind] = pages.begin(state.step, state.nodes[kind]) if state else pages.begin(0, NOT_CHANGED)
+        elif kind in starts or count == 1:
+            nodes[kind] = jax.tree.map(lambda leaf, n=count: _repeated(leaf, n), begun[kind, 0])
         else:
-            nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, *others)
+            nodes[kind] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(begun[kind, i] for i in range(count)))
     rows: Any = np.zeros((held.num_slots, len(params)), params.dtype)
     last: Any = tuple(np.zeros((network.nodes["worker"], len(params)), params.dtype) for _ in range(held.lanes))
     if state is not None:
-        nodes = {kind: restored(each, state.nodes[kind]) for kind, each in nodes.items()}
+        nodes |= {
+            kind: _with_leaves(each, state.nodes[kind])
+            for kind, each in nodes.items()
+            if kind != "worker" or pages is None
+        }
         for mine, array, places in _kept_at(compiled, state.step, state.places, rows, last):
             array[places] = state.rows[mine]
     # on the host as long as it is not put together with others: it may be as large as what there is
-    return LoopState(nodes, rows, last), len(params)
+    return SeedStart(LoopState(nodes, rows, last), len(params), starts, pages)
+
+
+def _with_leaves(states: Any, kept: NodeLeaves) -> Any:
+    """The states of all nodes of a kind, of which some are kept."""
+    nodes = kept.nodes
+    if not nodes.size:
+        return states
+    own = restored(jax.tree.map(lambda leaf: leaf[nodes], states), kept.leaves)
+    return jax.tree.map(lambda all_, mine: jnp.asarray(all_).at[nodes].set(mine), states, own)
 
 
 def _kept_at(
@@ -197,16 +244,41 @@ def _repeated(leaf: Any, count: int) -> Any:
     return np.broadcast_to(np.asarray(leaf), (count, *leaf.shape))
 
 
+def _at_places(
+    events: tuple[GroupEvents | None, Arriving | None, tuple[WaveEvents, ...]],
+    kind: UpdateKind,
+    network: Network,
+    pages: StatePages,
+) -> tuple[GroupEvents | None, Arriving | None, tuple[WaveEvents, ...]]:
+    """The events of updates with the places of workers' states on the present page."""
+    groups, arriving, waves = events
+    if groups is not None:
+        groups = groups._replace(states=pages.places(groups.nodes))
+    return (
+        groups,
+        arriving,
+        tuple(
+            each._replace(states=pages.places(each.nodes)) if network.steps[wave.step].kind == "worker" else each
+            for wave, each in zip(kind.waves, waves, strict=True)
+        ),
+    )
+
+
 def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State] | None) -> Engine:
     """The engine of seeds whose tables have the same form."""
     network, program, count = seeds[0].network, seeds[0].program, len(seeds)
     timelines, n = [each.prepared.timeline for each in seeds], task.run.workers.total
     devices, weights = seeds[0].devices, n if task.record.weights else 0
     worlds = to_all(stack([each.here for each in seeds]), devices)
-    begun, (d, *_) = zip(*map(_start, seeds, states or [None] * count), strict=True)
+    # on GPUs seeds advance together
+    paged = count == 1 and topology(task.run).one_server
+    assert isinstance(task.executor, Vectorised)
+    budget = task.executor.state_memory_gib * 2**30 if paged else 0
+    started = [_start(each, state, budget) for each, state in zip(seeds, states or [None] * count, strict=True)]
+    begun, (d, *_), starts, (pages, *_) = zip(*started, strict=True)
     present = jax.tree.map(lambda *each: jnp.asarray(each[0][None]) if count == 1 else jnp.stack(each), *begun)
     present = to_all(present, devices)
-    del begun
+    del begun, started
     step = begin = states[0].step if states else 0
     parts: list[tuple[Diagnostics, np.ndarray]] = []
     whole: list[list[Update]] = [[] for _ in seeds]
@@ -214,10 +286,11 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
     recorded = {step for step in task.record.steps(last) if step < last}
     # an update that is recorded is carried out by itself
     changes = 1 + np.flatnonzero(np.diff(program.kind_of))
-    edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded)}), int)
+    turned = () if pages is None else (page.until for page in pages.pages)
+    edges = np.array(sorted({*changes.tolist(), *recorded, *(step + 1 for step in recorded), *turned}), int)
 
     def nodes_of(seed: int) -> NodeStates:
-        return NodeStates(first_copy(present.nodes), network.nodes, seed)
+        return NodeStates(first_copy(present.nodes), network.nodes, seed, pages)
 
     def advance(stop: int) -> int:
         nonlocal step, present
@@ -226,7 +299,12 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             interrupts.check()
             kind, length = program.kinds[program.kind_of[since]], until - since
             widest = kind.groups.widths[-1] if kind.groups else 1
-            stretches = [fill_up(length, *each.program.events(since, until), widest) for each in seeds]
+            events = [each.program.events(since, until) for each in seeds]
+            if pages is not None:
+                workers = pages.turn(since, present.nodes["worker"])
+                present = present._replace(nodes=present.nodes | {"worker": workers})
+                events = [_at_places(events[0], kind, network, pages)]
+            stretches = [fill_up(length, *each, widest) for each in events]
             stretch = jax.tree.map(lambda *each: np.stack(each), *stretches)
             alone = since in recorded
             with stage("advance", step=until):
@@ -291,9 +369,13 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             rows = np.empty((len(places), d), held.dtype)
             for mine, array, there in _kept_at(each, step, places, held, last):
                 rows[mine] = array[there]
-            nodes = {
-                kind: leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], leaves)) for kind, leaves in copy.nodes.items()
-            }
+            nodes = {}
+            for kind, states in copy.nodes.items():
+                if kind == "worker" and pages is not None:
+                    nodes[kind] = pages.left(states)
+                    continue
+                leaves = leaves_of(jax.tree.map(lambda leaf, i=i: leaf[i], states))
+                nodes[kind] = changed_leaves(np.arange(network.nodes[kind]), leaves, starts[i].get(kind))
             found.append(engine.State(step, nodes, places, rows))
         return found
 

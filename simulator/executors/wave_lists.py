@@ -20,7 +20,8 @@ class WaveList(NamedTuple):
         bounds: `[t + 1]`, where the waves of each update begin.
         events: `[E]`, the places of the events in the block, wave by wave.
         firsts: `[t + 1]`, where the events of each update begin in `events`.
-        wave: `[E]`, the wave of each event in the order of the block, counted from the first of its update.
+        wave: `[E]`, the wave of each event, counted from the first of its update, in the order of the block, but for
+            events that nobody reads, which come first.
     """
 
     waves: np.ndarray
@@ -67,8 +68,11 @@ def waves_of(network: Network, parts: Parts, widest: int) -> WaveList:
             "one, or take executor loop or ray"
         )
     firsts = np.append(begins, len(alone))[bounds]
-    # the wave of each event, counted from the first of its update, in the order of the table
-    pattern = (np.repeat(np.arange(len(begins)), waves[-1]) - bounds[about[0]])[np.argsort(alone)]
+    # the wave of each event, counted from the first of the update, in the order of the table; those that nobody reads
+    # measure nothing, and have one order in all updates
+    unread = np.array([step.unread for step in network.steps])[block.step[alone]]
+    listed = np.lexsort((alone, ~unread, about[0]))
+    pattern = (np.repeat(np.arange(len(begins)), waves[-1]) - bounds[about[0]])[listed]
     return WaveList(waves, bounds, alone, firsts, pattern)
 
 

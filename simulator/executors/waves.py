@@ -104,6 +104,7 @@ class WaveEvents(NamedTuple):
             not gathered.
         lags: `[t, w, k]`; None where all rows are new.
         new: `[t, w, r]`, the places of new rows in the inbox; None where all are.
+        states: `[t, w]`, the places of the nodes' states; None where these are the numbers of the nodes.
     """
 
     nodes: Any
@@ -114,6 +115,7 @@ class WaveEvents(NamedTuple):
     places: Any
     lags: Any
     new: Any
+    states: Any = None
 
 
 class GroupEvents(NamedTuple):
@@ -128,6 +130,7 @@ class GroupEvents(NamedTuple):
         versions: `[e]`, the versions that the workers were handed.
         slots: `[e]`, the places at which the rows are held.
         shown: `[g]`, the node whose last message the jobs of each group read.
+        states: `[e]`, the places of the nodes' states; None where these are the numbers of the nodes.
     """
 
     bounds: Any
@@ -138,6 +141,7 @@ class GroupEvents(NamedTuple):
     versions: Any
     slots: Any
     shown: Any
+    states: Any = None
 
 
 class Arriving(NamedTuple):

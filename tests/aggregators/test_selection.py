@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byzax.aggregators.kernels import selection
-from byzax.aggregators.kernels.selection import mean_between_ranks, select_ranks
+from byzax.aggregators.kernels.selection import FEW, mean_between_ranks, select_ranks
 from tests.nightly import by_day, by_night
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-45, 3e38, -3e38, 1.0, np.nextafter(np.float32(1), 2)])
@@ -100,3 +100,15 @@ def test_columns_in_blocks_and_all_at_once_are_the_same(monkeypatch, backend):
     rows = rows_of("few values", 131, 2 * selection.BLOCK + 5)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     np.testing.assert_array_equal(select_ranks(jnp.asarray(rows), (17, 65)), ordered(rows)[[17, 65]])
+
+
+@pytest.mark.parametrize("different", [1, FEW - 1, FEW, FEW + 1, 150])
+def test_values_that_share_their_upper_bits_are_told_apart_however_many_they_are(different):
+    rng = np.random.default_rng(different)
+    # 1 + k / 2^23: the upper halves of their keys are equal
+    rows = (1 + rng.integers(0, different, size=(150, 40)) / 2**23).astype(np.float32)
+    rows[:, 20:] *= rng.choice([-1, 1, 3], size=(150, 20))
+    ranks = (0, 5, 74, 75, 149)
+    np.testing.assert_array_equal(select_ranks(jnp.asarray(rows), ranks), ordered(rows)[list(ranks)])
+    expected = ordered(rows)[30:120].astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(mean_between_ranks(jnp.asarray(rows), 30, 120), expected, rtol=1e-6, atol=1e-6)

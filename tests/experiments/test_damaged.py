@@ -21,7 +21,7 @@ VALUES = [None, [], {}, True, -1, 10**30, 1e300, float("nan"), float("inf"), "te
 WHOLE = [b"", b"[]", b"null", b"3", b'"text"', b"{", b"[" * 100_000, b"\xff\xfe\x00", b"{}", b"name: x\n"]
 NUMBERS = ["", "nan", "-1", "inf", "1e400", "text", "1,5", '"', "\x00", "9" * 400]
 # What byzax show writes; everything else stays as it is.
-SHOWN = (".byzax", "summary.csv", "tables.csv", "summary.md", "*.png", "*.svg")
+SHOWN = (".byzax", "summary.csv", "tables.csv", "tables.tex", "summary.md", "*.png", "*.svg")
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,8 @@ def test_a_study_of_regressions_is_told_by_its_loss(study):
     final = frame.loc[(frame["rule"] == "median") & (frame["attack"] == "none"), "test_loss"]
     assert f"{final.min():.4g} to {final.max():.4g}" in page
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
-        ".byzax", ".byzax-lock", "scenario.yaml", "summary.csv", "tables.csv", "summary.md", "loss.png", "loss.svg",
+        ".byzax", ".byzax-lock", "scenario.yaml", "summary.csv", "tables.csv", "tables.tex", "summary.md", "loss.png",
+        "loss.svg",
     }  # fmt: skip
     drawn = (folder / "loss.svg").read_text()
     assert "test loss" in drawn

@@ -138,7 +138,7 @@ def test_the_tables_hold_mean_and_deviation_of_the_runs(study):
     assert "| rule | none | sign_flip scale=10 |" in page
     assert f"| average | {cell} |" in page.replace("**", "")
     assert cell in result.stdout
-    for path in ("summary.csv", "tables.csv", "summary.md", "accuracy.png", "accuracy.svg"):
+    for path in ("summary.csv", "tables.csv", "tables.tex", "summary.md", "accuracy.png", "accuracy.svg"):
         assert str(folder / path) in result.stdout
 
 
@@ -164,7 +164,7 @@ def test_without_a_terminal_there_is_one_line_for_each_run(study):
 
 def test_show_makes_summary_and_plots_again(study):
     folder, result = study
-    written = ["summary.csv", "tables.csv", "summary.md", "accuracy.png", "accuracy.svg"]
+    written = ["summary.csv", "tables.csv", "tables.tex", "summary.md", "accuracy.png", "accuracy.svg"]
     before = {name: (folder / name).read_bytes() for name in written}
     for name in written:
         (folder / name).unlink()

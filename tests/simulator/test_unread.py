@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from byzax.simulator.executors.base import network_of, prepare
+from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.waves import held_rows
 from byzax.simulator.server_table import UNREAD, WORK
 from tests.nightly import by_night
 from tests.simulator.conftest import run, same, small
@@ -119,3 +121,24 @@ def test_the_jobs_of_byzantine_workers_whose_rows_are_read_are_carried_out(attac
 def test_jobs_that_leave_something_behind_that_is_read_are_carried_out(changes):
     steps, _ = steps_of(small(attack="empire", **changes))
     assert (steps == WORK).all()
+
+
+@pytest.mark.parametrize("by", ["uniform", "cyclic"])
+def test_updates_with_other_numbers_of_byzantine_participants_are_compiled_once(by):
+    scenario = small(
+        attack="empire",
+        steps=30,
+        workers={"total": 12, "byzantine": {"count": 5, "which": "random"}},
+        schedule={"name": "sampled", "participants": 6, "by": by, "doubted": 1},
+    )
+    prepared = prepare(scenario.run)
+    network, _ = network_of(scenario.run, prepared)
+    timeline = prepared.timeline
+    program = Program(network, timeline, held_rows(network.steps, timeline, 12))
+    table = network.table.events(0, timeline.steps)
+    update = np.repeat(np.arange(timeline.steps), np.diff(table.bounds))
+    counts = np.bincount(update[table.step == UNREAD], minlength=timeline.steps)
+    assert counts.max() > counts.min() > 0
+    (kind,) = program.kinds
+    widths = {network.steps[wave.step].name: wave.width for wave in kind.waves}
+    assert widths == {"unread": counts.min(), "work": 6 - counts.min(), "forge": 1, "update": 1}

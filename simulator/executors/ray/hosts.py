@@ -9,7 +9,7 @@ import ray
 
 from byzax.simulator.config.study import Task
 from byzax.simulator.diagnostics import Diagnostics, Update
-from byzax.simulator.engine import Look, State, Stretch, TakeLooks, stretch_of
+from byzax.simulator.engine import Look, NodeLeaves, State, Stretch, TakeLooks, stretch_of
 from byzax.simulator.events import Network, Node
 from byzax.simulator.executors.base import in_numpy
 from byzax.simulator.executors.node_host import SeenEvent, joined
@@ -70,13 +70,10 @@ class Hosts(NamedTuple):
         kinds = self.network.judged or self.hosted
         return sorted({host for kind in kinds for host in self.hosted[kind].tolist()})
 
-    def saved(self) -> dict[str, list[np.ndarray]]:
-        """The leaves of the states of all nodes. See `State.nodes`."""
+    def saved(self) -> dict[str, NodeLeaves]:
+        """The states of all nodes. See `State.nodes`."""
         saved = fetch(self.pool.head, [handle.save.remote() for handle in self.handles])
-        return {
-            kind: [np.concatenate(each) for each in zip(*(part[kind] for part in saved if part.get(kind)), strict=True)]
-            for kind in self.hosted
-        }
+        return {kind: _put_together([part[kind] for part in saved if kind in part]) for kind in self.hosted}
 
 
 def take_in(
@@ -131,10 +128,21 @@ def take_in(
         mine = {kind: np.flatnonzero(places == host) for kind, places in hosted.items() if host in places}
         if handle is handles[-1]:
             mine |= {kind: np.arange(network.nodes[kind]) for kind in at_server}
-        leaves = state and {kind: [leaf[nodes] for leaf in state.nodes[kind]] for kind, nodes in mine.items()}
+        leaves = state and {kind: _part_of(state.nodes[kind], nodes) for kind, nodes in mine.items()}
         ready.append(handle.host.remote(task, first, mine, leaves))
     fetch(pool.head, ready)
     return Hosts(pool, task, network, handles, hosted)
+
+
+def _part_of(whole: NodeLeaves, nodes: np.ndarray) -> NodeLeaves:
+    mine = np.isin(whole.nodes, nodes)
+    return NodeLeaves(whole.nodes[mine], [leaf[mine] for leaf in whole.leaves])
+
+
+def _put_together(parts: Sequence[NodeLeaves]) -> NodeLeaves:
+    order = np.argsort(nodes := np.concatenate([part.nodes for part in parts]))
+    leaves = [part.leaves for part in parts if part.nodes.size]
+    return NodeLeaves(nodes[order], [np.concatenate(each)[order] for each in zip(*leaves, strict=True)])
 
 
 class Measured:
