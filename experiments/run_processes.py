@@ -25,6 +25,7 @@ from byzax.simulator.config.executors import devices_of
 from byzax.simulator.config.part import function_of, parts_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.executors import room
+from byzax.simulator.executors.sharing import split
 from byzax.simulator.mistakes import ScenarioError, quote
 from byzax.simulator.parts import message_bits
 
@@ -208,20 +209,40 @@ def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Seque
 def _build_next(groups: Sequence[RunGroup]) -> Callable[[RunGroup | None], RunGroup | None]:
     """Builds a function that gives the next group for a process that has just executed another one of them.
 
-    It is of the same cell, whose functions are compiled there; else of one that nobody has begun; else of the one with
-    most groups left.
+    It is of the same cell; else of a cell that differs in numbers alone, whose functions are compiled there too; else
+    of one that nobody has begun; else of the one with most groups left.
     """
     cells: dict[Any, deque[RunGroup]] = {}
+    forms: dict[Any, Any] = {}
+    # the cells that nobody has begun
+    fresh: dict[Any, deque[Any]] = {}
     for group in groups:
-        cells.setdefault((group.folder, group.cell), deque()).append(group)
-    fresh = deque(cells)
+        key = group.folder, group.cell
+        if key not in cells:
+            cells[key] = deque()
+            forms[key], _ = split(group.scenario.run)
+            fresh.setdefault(forms[key], deque()).append(key)
+        cells[key].append(group)
+
+    def begin(form: Any) -> RunGroup:
+        key = fresh[form].popleft()
+        if not fresh[form]:
+            del fresh[form]
+        begun.add(form)
+        return cells[key].popleft()
+
+    begun: set[Any] = set()
 
     def next_group(before: RunGroup | None) -> RunGroup | None:
-        mine = cells[before.folder, before.cell] if before else None
-        if mine:
-            return mine.popleft()
+        key = before and (before.folder, before.cell)
+        if key and cells[key]:
+            return cells[key].popleft()
+        if key and forms[key] in fresh:
+            return begin(forms[key])
         if fresh:
-            return cells[fresh.popleft()].popleft()
+            return begin(
+                next((form for form in fresh if form not in begun), max(fresh, key=lambda form: len(fresh[form])))
+            )
         longest = max(cells.values(), key=len)
         return longest.pop() if longest else None
 

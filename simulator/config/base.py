@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from byzax.members import check_plugin_folders, nearest
+from byzax.numbers import Number
 from byzax.options import UNKNOWN, alternatives, needed
 from byzax.simulator.mistakes import (
     LONGEST_VALUE,
@@ -143,8 +144,15 @@ class Description(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf
         """Reduces the locations of mistakes to keys, without pydantic's names for the members of a union."""
         if isinstance(values, dict):
             values = {key: _from_numpy(value) for key, value in values.items()}
+            numbers = {key: value for key, value in values.items() if isinstance(value, Number)}
+            values |= {key: number.value for key, number in numbers.items()}
+        else:
+            numbers = {}
         try:
-            return handler(values)
+            made = handler(values)
+            # checked by their values
+            made.__dict__.update(numbers)
+            return made
         except ValidationError as error:
             mistakes = [_with_key(cls, mistake) for mistake in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(cls.__name__, mistakes) from None

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, Strict, ValidatorFunctionWrapHandler, model_validator
 
+from byzax.numbers import Number
 from byzax.simulator.config.attack import AttackField, AttackShare, TriggerField, Workers
 from byzax.simulator.config.base import Count, Description, Seed, mistake
 from byzax.simulator.config.data import DataField, ModelField
@@ -194,11 +195,11 @@ class Settings(Description, frozen=True):
         needed = {
             "local.steps": local.steps is not None,
             "local.send delta": not self.sends_models,
-            "local.learning_rate a number": isinstance(local.learning_rate, float),
+            "local.learning_rate a number": isinstance(local.learning_rate, (float, Number)),
             "worker_momentum 0": not self.worker_momentum.beta,
             "optimizer sgd without momentum and with a number for its rate": self.optimizer.name == "sgd"
             and not options["momentum"]
-            and isinstance(options["learning_rate"], float),
+            and isinstance(options["learning_rate"], (float, Number)),
             "no regularisation.max_norm": self.regularisation.max_norm is None,
             "no filter": self.filter is None,
             "clock virtual": self.clock == "virtual",

@@ -234,12 +234,13 @@ def prepare(run: Run, observed: Timeline | None = None, mesh: MeshShape = ONE_DE
     return Prepared(planned, core_of, delivered(planned, per_job(run)))
 
 
-def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
+def network_of(run: Run, prepared: Prepared, here: World | None = None) -> tuple[Network, World]:
     """The network of a run.
 
     Args:
         run: The run.
         prepared: The same run, as `prepare` gives it.
+        here: The arrays of the run; None where they are not there yet.
 
     Returns:
         The network, and the arrays of the run.
@@ -247,7 +248,9 @@ def network_of(run: Run, prepared: Prepared) -> tuple[Network, World]:
     Raises:
         ContractError: Where the topology builds no network.
     """
-    structure, here = topology(run), world(run)
+    structure = topology(run)
+    if here is None:
+        here = world(run)
     if structure.degrees is not None:
         here = here._replace(degrees=jnp.asarray(structure.degrees(run), jnp.int32))
     network, part = structure.build(NetworkParts(run, prepared.core_of, prepared.timeline, here)), run.topology

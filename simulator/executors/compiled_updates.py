@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from byzax.numbers import Numbers
 from byzax.simulator.compilation import compiled_once
 from byzax.simulator.diagnostics import Diagnostics
 from byzax.simulator.events import EventResult, MeasureUpdate, NodeEvent, NodeStep
@@ -17,6 +18,7 @@ from byzax.simulator.messages import Inbox
 from byzax.simulator.world import SEED_AXES, World
 
 Array = jax.Array
+_TRACE = jax.make_user_context()
 # States of all nodes by their kinds, [nodes, ...] each.
 Nodes = dict[str, Any]
 
@@ -130,19 +132,20 @@ class Watching(NamedTuple):
 
 
 @compiled_once
-def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) -> Any:
+def build_advance(functions: Functions, kind: UpdateKind, watching: Watching, numbers: Numbers | None = None) -> Any:
     """Builds a loop over updates of one kind, of several seeds at once.
 
     Args:
         functions: The functions of the network.
         kind: The kind of update.
         watching: The results beside the diagnostics.
+        numbers: The numbers in the functions that the loop takes as arguments; None for none.
 
     Returns:
-        A function of the worlds, states and stretches of all seeds, each with a leading axis: the states after the
-        updates, their diagnostics `[t]`, the workers' weights `[t, n]`, and the arrays of the events in the order of
-        the table where they are asked for, each with a leading axis. On a mesh states and arrays are as `padded` makes
-        them.
+        A function of the numbers `[MOST]`, where there are some, and of the worlds, states and stretches of all seeds,
+        each with a leading axis: the states after the updates, their diagnostics `[t]`, the workers' weights `[t, n]`,
+        and the arrays of the events in the order of the table where they are asked for, each with a leading axis. On a
+        mesh states and arrays are as `padded` makes them.
     """
 
     def update(here: World, state: LoopState, groups: Any, now: Any) -> Advanced:
@@ -220,7 +223,7 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching) ->
         state, *measured = jax.lax.fori_loop(0, stretch.length, body, begin)
         return state._replace(nodes=closed(state.nodes)), *measured, []
 
-    return _over_seeds(advance, functions)
+    return _over_seeds(advance, functions, numbers)
 
 
 def spread_state(functions: Functions, state: LoopState) -> LoopState:
@@ -398,8 +401,11 @@ def _carry_out_groups(
     return nodes | {name: kept[0]}, kept[1]
 
 
-def _over_seeds(function: Callable[..., Any], functions: Functions) -> Callable[..., Any]:
-    """`function(world, ...)` for all seeds in one compiled call; all its arguments are stacked by seed."""
+def _over_seeds(function: Callable[..., Any], functions: Functions, numbers: Numbers | None) -> Callable[..., Any]:
+    """`function(world, ...)` for all seeds in one compiled call; all its arguments are stacked by seed.
+
+    Those of `numbers` come before them.
+    """
 
     def one(common: World, own: tuple[Any, ...]) -> Any:
         fields = (mine if axis == 0 else shared for axis, mine, shared in zip(SEED_AXES, own[0], common, strict=True))
@@ -416,4 +422,13 @@ def _over_seeds(function: Callable[..., Any], functions: Functions) -> Callable[
         after, measured = padded_state(functions, after), padded(measured, functions.mesh, 0)
         return after, *measured, padded(arrays, functions.mesh, functions.d)
 
-    return jax.jit(all_seeds, donate_argnums=1)
+    if numbers is None:
+        return jax.jit(all_seeds, donate_argnums=1)
+
+    def with_numbers(values: Array, worlds: World, *others: Any) -> Any:
+        each = [jax.lax.index_in_dim(values, slot, keepdims=False) for slot in range(len(values))]
+        # what is compiled inside, once for all of a process, is not what it was for another call
+        with numbers.read_from(each), _TRACE(object()):
+            return all_seeds(worlds, *others)
+
+    return jax.jit(with_numbers, donate_argnums=2)

@@ -40,6 +40,7 @@ from byzax.simulator.executors.compiled_updates import (
     padded_state,
 )
 from byzax.simulator.executors.programs import Program
+from byzax.simulator.executors.sharing import Shared
 from byzax.simulator.executors.state_pages import StatePages, plan_pages
 from byzax.simulator.executors.waves import Arriving, GroupEvents, HeldRows, UpdateKind, WaveEvents, held_rows
 from byzax.simulator.mesh import ONE_DEVICE, MeshShape, known_to_models, on_host, to_all
@@ -60,6 +61,7 @@ class Compiled(NamedTuple):
     here: World
     held: HeldRows
     program: Program
+    shared: Shared
 
     @property
     def form(self) -> tuple[Any, ...]:
@@ -73,7 +75,11 @@ class Compiled(NamedTuple):
     @property
     def functions(self) -> Functions:
         """The functions of its network that are compiled."""
-        return Functions(self.network.steps, self.network.show, self.network.measure, self.mesh)
+        return _functions_of(self.network, self.mesh)
+
+
+def _functions_of(network: Network, mesh: MeshShape) -> Functions:
+    return Functions(network.steps, network.show, network.measure, mesh)
 
 
 @contextmanager
@@ -113,7 +119,12 @@ def repeats(task: Task) -> Iterator[Repeats]:
 def _build(mesh: MeshShape, run: Run, prepared: Prepared, least: int = 0) -> Compiled:
     network, here = network_of(run, prepared)
     held = held_rows(network.steps, prepared.timeline, run.workers.total, least)
-    return Compiled(run.seed, mesh, prepared, network, here, held, Program(network, prepared.timeline, held))
+
+    def with_numbers(run: Run) -> Functions:
+        return _functions_of(network_of(run, prepare(run, prepared.timeline, mesh), here)[0], mesh)
+
+    program, shared = Program(network, prepared.timeline, held), Shared(run, mesh, with_numbers)
+    return Compiled(run.seed, mesh, prepared, network, here, held, program, shared)
 
 
 class NodeStates(Mapping[Node, Any]):
@@ -369,9 +380,11 @@ def _engine(task: Task, seeds: Sequence[Compiled], states: Sequence[engine.State
             stretches = [fill_up(length, *each, widest) for each in events]
             stretch = jax.tree.map(lambda *each: np.stack(each), *stretches)
             alone = since in recorded
-            carry_out = build_advance(functions, kind, Watching(n if alone else weights, alone))
+            watching = Watching(n if alone else weights, alone)
             with stage("advance", step=until), known_to_models(mesh):
-                present, *measured, arrays = carry_out(worlds, present, stretch)
+                present, *measured, arrays = seeds[0].shared.advance(
+                    functions, kind, watching, worlds, present, stretch
+                )
                 # a stretch is filled up to a length that is compiled already
                 there = slice(length)
                 diagnostics, shares = jax.tree.map(lambda each, t=there: each[:, t], tuple(on_host(measured)))

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple, ParamSpec, TypeVar, Unio
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, Strict, ValidationError, create_model
 
+from byzax.numbers import value_of
+
 P = ParamSpec("P")
 R = TypeVar("R")
 # The type of an option that is another part of the same kind: its name, `"file.py:name"`, its function, or a mapping
@@ -124,7 +126,8 @@ def _model(function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _of_python(value: Any) -> Any:
-    """A number of NumPy as one of Python, as good as which it is."""
+    """A number of NumPy, or one that compiled code takes as an argument, as one of Python, as good as which it is."""
+    value = value_of(value)
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
