@@ -32,7 +32,7 @@ class Told(IntEnum):
     TAKEN = 7
 
 
-class Shared(NamedTuple):
+class StreamTask(NamedTuple):
     """A task of a process in every update, whose messages are told to others.
 
     Attributes:
@@ -110,7 +110,7 @@ class Follower:
         with contextlib.suppress(LineLost):
             self._leader.send(frame)
 
-    def _learn(self, learned: int, tasks: Sequence[Shared]) -> None:
+    def _learn(self, learned: int, tasks: Sequence[StreamTask]) -> None:
         self._learned, self._tasks = learned, tasks
         self._outboxes = {
             task.place: Outbox(Frame(Told.SENT, task.place), [self._lines[reader] for reader in task.readers])

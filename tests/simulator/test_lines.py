@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.executors.following import Follower, Shared, Told, Trade
+from byzax.simulator.executors.following import Follower, StreamTask, Told, Trade
 from byzax.simulator.executors.grouping import EventGroup
 from byzax.simulator.executors.lines import Frame, Letterbox, Line, LineLost, Outbox
 from byzax.simulator.executors.parcels import Packing, Parcel, unpack
@@ -167,8 +167,8 @@ def ring_of(count, delays):
         feeds = tuple((other, other) for other in around)
         tasks.append(
             [
-                Shared(me, None, {me: ("node", me)}, (), tuple(around)),
-                Shared(count + me, EventGroup(0, 0, *NOTHING, ((),)), {}, feeds, ()),
+                StreamTask(me, None, {me: ("node", me)}, (), tuple(around)),
+                StreamTask(count + me, EventGroup(0, 0, *NOTHING, ((),)), {}, feeds, ()),
             ]
         )
     return states, tasks, [trade(me) for me in range(count)]
@@ -248,8 +248,8 @@ def test_a_fast_sender_writes_over_nothing_that_a_slow_reader_has_not_taken(line
         Trade(lambda nodes: Parcel(), carry_out, lambda: None),
     ]
     tasks = [
-        [Shared(0, None, {0: ("node", 0)}, (), (1,))],
-        [Shared(1, EventGroup(0, 0, *NOTHING, ((),)), {}, ((0, 0),), ())],
+        [StreamTask(0, None, {0: ("node", 0)}, (), (1,))],
+        [StreamTask(1, EventGroup(0, 0, *NOTHING, ((),)), {}, ((0, 0),), ())],
     ]
     lines, followers = team(line, 1, tasks, trades)
     for update in range(10):

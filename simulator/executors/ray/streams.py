@@ -14,7 +14,7 @@ import ray
 
 from byzax.simulator import interrupts
 from byzax.simulator.executors.base import RunError
-from byzax.simulator.executors.following import Shared, Told
+from byzax.simulator.executors.following import StreamTask, Told
 from byzax.simulator.executors.grouping import EventGroup
 from byzax.simulator.executors.lines import Frame, Line, LineLost
 from byzax.simulator.executors.ray.head import LOOK_S, Head, check_head, fetch
@@ -169,16 +169,16 @@ def _form(groups: Groups) -> Any:
     return found
 
 
-def _tasks(hosts: Hosts, groups: Groups) -> list[list[Shared]]:
+def _tasks(hosts: Hosts, groups: Groups) -> list[list[StreamTask]]:
     """The tasks of each actor in an update: it shows the last messages of its nodes, and carries out its groups."""
     kept = hosts.network.table.kept(groups[0][1].update)
     shown = hosts.by_actor({number: node for number, (node, _) in kept.items()})
-    made = [Shared(place, None, nodes, (), ()) for place, nodes in enumerate(shown.values())]
+    made = [StreamTask(place, None, nodes, (), ()) for place, nodes in enumerate(shown.values())]
     at = [*shown]
     origins = {number: place for place, nodes in enumerate(shown.values()) for number in nodes}
     for place, (host, group) in enumerate(groups, len(made)):
         feeds = dict.fromkeys(origins[number] for number in group.reads[0].ravel().tolist())
-        made.append(Shared(place, group, {}, tuple((at[feed], feed) for feed in feeds), ()))
+        made.append(StreamTask(place, group, {}, tuple((at[feed], feed) for feed in feeds), ()))
         at.append(host)
         origins |= dict.fromkeys(group.numbers.tolist(), place)
     readers: dict[int, dict[int, None]] = {}
