@@ -29,11 +29,13 @@ N, D = 11, 8 * BLOCK + 37
 
 
 def run(workers, parameters, changes):
-    """The checkpoints of a run, which has the same numbers where it was cut."""
+    """The checkpoints of a run, which has the same numbers where it was cut; of repeats those of all."""
     scenario = small(**changes, executor=executor(workers, parameters))
     with executors.session(scenario.executor) as execute:
         whole, kept = left(execute, scenario, Path(sys.argv[2]).with_suffix(".npz"))
         assert same(whole, list(execute(scenario.task)))
+        if scenario.repeats > 1:
+            return whole
         snapshot = kept[len(kept) // 2]
         assert rest_is_same(whole, list(execute(scenario.task, {0: snapshot})), snapshot)
     return whole

@@ -181,9 +181,12 @@ for record in ({}, {"record": {"rows": [1], "weights": True}}):
 
 @pytest.mark.slow
 def test_recorded_updates_and_repeats_on_a_mesh(tmp_path):
-    changes = BY_DAY | {"record": {"rows": [1, 3], "weights": True}, "repeats": 2}
-    expected = loop(**changes)
-    for got in on_mesh(tmp_path, 4, ("run", 2, 2, changes), ("run", 1, 3, changes), ("run", 3, 1, changes)):
+    changes = BY_DAY | {"record": {"rows": [1, 3], "weights": True}}
+    repeated = changes | {"repeats": 2}
+    given = [(2, 2, changes), (2, 2, repeated), (1, 3, changes), (3, 1, repeated)]
+    results = on_mesh(tmp_path, 4, *(("run", *each) for each in given))
+    for (*_, described), got in zip(given, results, strict=True):
+        expected = loop(**described)
         assert_close(expected, got)
         for a, b in zip(expected, got, strict=True):
             np.testing.assert_allclose(a.weights, b.weights, rtol=1e-5, atol=1e-6)
