@@ -21,7 +21,7 @@ from byzax.simulator.mistakes import (
 )
 
 # Keys that a grid cannot sweep.
-NOT_SWEPT = {"name", "grid", "repeats", "skip_impossible"}
+NOT_SWEPT = {"name", "grid", "repeats", "report", "skip_impossible"}
 # Most runs of a study.
 MOST_RUNS = 100_000
 

@@ -59,7 +59,7 @@ def states_of(study):
     """The models of servers and workers before each round and after the last, and the models pulled by then."""
     prepared = prepare(study.run)
     network, here = network_of(study.run, prepared)
-    begin = loop._start(study.run, network, here, None)
+    begin = loop._start(network, loop._begin(study.run, network, here), None)
     servers, workers, pulled = [], [], []
 
     def look(states):

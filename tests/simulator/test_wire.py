@@ -342,9 +342,8 @@ def test_rows_that_nobody_uses_count_as_the_mean_of_the_others():
     network, here = network_of(scenario.run, prepare(scenario.run))
     counts = traffic(scenario.run, plan(scenario.run))
     messages = counts.bits_up[-1] / wire_bits(scenario.run).up
-    *_, (_, last) = loop_executor.updates(
-        network, here, loop_executor._start(scenario.run, network, here, None), plan(scenario.run), lambda step: False
-    )
+    begin = loop_executor._start(network, loop_executor._begin(scenario.run, network, here), None)
+    *_, (_, last) = loop_executor.updates(network, here, begin, plan(scenario.run), lambda step: False)
     assert network.measure_bits is not None
     bits, measured = network.measure_bits(last.states)["up"].sum(axis=0)
     assert measured < messages
