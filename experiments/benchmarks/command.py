@@ -171,7 +171,7 @@ def training(
         list[str] | None, typer.Option(metavar="NAME", help="mlp or cnn; again for more; by default both.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Updates of a run; by default 200 for the mlp, 10 for the cnn.")
+        int | None, typer.Option(min=1, help="Updates of a run; by default 200 for the mlp, 60 for the cnn.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs after the first one, of which the median counts.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Number of workers.")] = 20,

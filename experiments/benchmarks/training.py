@@ -36,7 +36,8 @@ from byzax.simulator.world import world
 
 RULES = ("average", "median", "trimmed_mean", "krum")
 MODELS = {"mlp": {"name": "mlp", "hidden": [100]}, "cnn": {"name": "cnn"}}
-STEPS = {"mlp": 200, "cnn": 10}  # updates of a run
+# updates of a run, enough that its last evaluation does not count much
+STEPS = {"mlp": 200, "cnn": 60}
 SHAPE = (28, 28)
 EXECUTORS = {
     "loop": {"name": "loop"},
