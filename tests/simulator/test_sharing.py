@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from byzax.members import available
+from byzax.members import available, find, is_builtin
 from byzax.numbers import MOST, Number, Numbers, TooMany
 from byzax.simulator import executors
 from byzax.simulator.executors import sharing
@@ -147,7 +147,13 @@ def test_what_takes_nothing_but_floats_gets_them(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in ("optimizer", "rule", "attack", "pre") for name in available(kind)]
+    ("kind", "name"),
+    [
+        (kind, name)
+        for kind in ("optimizer", "rule", "attack", "pre")
+        for name in available(kind)
+        if is_builtin(find(kind, name))
+    ],
 )
 def test_every_part_takes_its_numbers_as_arguments(kind, name):
     scenario = {kind: [name] if kind == "pre" else name}
