@@ -14,6 +14,8 @@ from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
 from byzax.experiments.reference_commands import list_, schema
 from byzax.experiments.refusing import INTERRUPTED, TERMINATED
+from byzax.experiments.reproduction.command import EXIT_CODES as REPRODUCE_EXIT_CODES
+from byzax.experiments.reproduction.command import reproduce
 from byzax.experiments.result_commands import SHOW_CODES, ledger, partition, replay, show, status, timeline, topology
 from byzax.experiments.study_commands import EXIT_CODES, run, tune
 
@@ -43,6 +45,7 @@ app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 app.command(epilog=EXIT_CODES)(run)
 app.command(epilog=EXIT_CODES)(tune)
+app.command(epilog=REPRODUCE_EXIT_CODES)(reproduce)
 app.command()(status)
 app.command(epilog=SHOW_CODES)(show)
 app.command()(replay)

@@ -132,6 +132,21 @@ class Result:
             raise ValueError(f"run: one of {', '.join(names)} is needed, got {run!r}")
         return self._read(run, read_recorded)
 
+    def values(self, measure: str | None = None, report: str | int | None = None) -> pd.Series:
+        """The value of a measurement of each run.
+
+        Args:
+            measure: As for `summary`.
+            report: As for `summary`.
+
+        Returns:
+            One for each row of `runs`; NaN where there is no measurement.
+
+        Raises:
+            ValueError: For a measure or a report that is not known.
+        """
+        return self._reported(measure, report)["value"]
+
     def summary(self, measure: str | None = None, report: str | int | None = None) -> pd.DataFrame:
         """The value of a measurement, over the repeats of each combination of settings.
 
