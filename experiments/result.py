@@ -145,7 +145,8 @@ class Result:
         Raises:
             ValueError: For a measure or a report that is not known.
         """
-        return self._reported(measure, report)["value"]
+        found: Any = self._reported(measure, report)["value"]
+        return found
 
     def summary(self, measure: str | None = None, report: str | int | None = None) -> pd.DataFrame:
         """The value of a measurement, over the repeats of each combination of settings.

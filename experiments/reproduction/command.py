@@ -11,7 +11,7 @@ from byzax.experiments.refusing import JOBS, QUIET, check_environment, refuse, r
 from byzax.simulator.mistakes import ScenarioError
 
 if TYPE_CHECKING:
-    from byzax.experiments.reproduction.target import Outcome
+    from byzax.experiments.reproduction.target import Reproduction
 
 EXIT_CODES = (
     "Exit codes: 0, every statement holds; 1, a statement does not hold, or a run failed; 2, a mistake in what was "
@@ -90,7 +90,7 @@ def _reproduce(name: str, folder: Path, quick: bool, data: str | None, jobs: int
     return int(any(each.holds is False for each in outcome.measured))
 
 
-def _print(outcome: "Outcome") -> None:
+def _print(outcome: "Reproduction") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -120,5 +120,7 @@ def _list() -> None:
     for name in reproducing.names():
         target = reproducing.read_target(name)
         found = f"{measured[name].verdict}, {measured[name].date}" if name in measured else "not run"
-        table.add_row(name, target.title, target.paper.partition(",")[0], "yes" if target.quick is not None else "", found)
+        table.add_row(
+            name, target.title, target.paper.partition(",")[0], "yes" if target.quick is not None else "", found
+        )
     Console(width=None if sys.stdout.isatty() else 140).print(table)

@@ -1,16 +1,16 @@
-"""What was measured for all targets, as Markdown: the content of REPRODUCTION.md."""
+"""The numbers of all targets as Markdown: the content of REPRODUCTION.md."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
 from byzax.experiments.reproduction.reproducing import FIGURE, OUTCOME, names, read_outcome, read_target
-from byzax.experiments.reproduction.target import Measured, Outcome, Target
+from byzax.experiments.reproduction.target import Finding, Reproduction, Target
 
 MEASURED = Path(__file__).parent / "measured"
 
 
-def read_outcomes(folder: Path) -> dict[str, Outcome]:
+def read_outcomes(folder: Path) -> dict[str, Reproduction]:
     """The outcomes below a folder.
 
     Args:
@@ -53,12 +53,12 @@ def document(folder: Path, place: str) -> str:
     return "\n".join(lines) + "\n\n" + "\n".join(sections)
 
 
-def section(name: str, outcome: Outcome, figure: str | None) -> str:
+def section(name: str, outcome: Reproduction, figure: str | None) -> str:
     """The section of a target.
 
     Args:
         name: Its name.
-        outcome: What was measured.
+        outcome: Its numbers.
         figure: Path of its figure, as a link; None for none.
 
     Returns:
@@ -83,11 +83,11 @@ def section(name: str, outcome: Outcome, figure: str | None) -> str:
     return "\n".join(lines)
 
 
-def statement_table(outcome: Outcome) -> list[str]:
+def statement_table(outcome: Reproduction) -> list[str]:
     """The statements of a target with their numbers, as lines of Markdown.
 
     Args:
-        outcome: What was measured.
+        outcome: Its numbers.
 
     Returns:
         The lines.
@@ -97,7 +97,7 @@ def statement_table(outcome: Outcome) -> list[str]:
     return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
-def number_text(measured: Measured) -> str:
+def number_text(measured: Finding) -> str:
     """The mean of a statement with its interval and number of seeds."""
     text = _number(measured.mean)
     low, high = measured.interval
@@ -106,7 +106,7 @@ def number_text(measured: Measured) -> str:
     return f"{text} ({len(measured.values)})" if len(measured.values) > 1 else text
 
 
-def bound_text(measured: Measured) -> str:
+def bound_text(measured: Finding) -> str:
     """The bounds of a statement."""
     low, high = (None if bound is None else _number(bound) for bound in (measured.low, measured.high))
     if low and high:
@@ -114,8 +114,8 @@ def bound_text(measured: Measured) -> str:
     return f"at least {low}" if low else f"at most {high}" if high else ""
 
 
-def holds_text(measured: Measured) -> str:
-    """Whether a statement holds: yes, no, or nothing where it has no bound."""
+def holds_text(measured: Finding) -> str:
+    """Yes or no, as a statement holds, or nothing where it has no bound."""
     return "" if measured.holds is None else "yes" if measured.holds else "**no**"
 
 
@@ -123,11 +123,11 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
 
 
-def _verdict(outcome: Outcome) -> str:
+def _verdict(outcome: Reproduction) -> str:
     return outcome.verdict if outcome.form == "full" else f"{outcome.verdict} (quick form)"
 
 
-def _run(target: Target, outcome: Outcome) -> str:
+def _run(target: Target, outcome: Reproduction) -> str:
     links = ", ".join(f"`{name}.yaml`" for name in target.scenarios)
     data = f" with {outcome.data} in place of the data" if outcome.data else ""
     versions: Mapping[str, str] = outcome.versions

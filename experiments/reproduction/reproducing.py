@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from byzax.experiments.reproduction import targets
-from byzax.experiments.reproduction.target import Measured, Outcome, Target
+from byzax.experiments.reproduction.target import Finding, Reproduction, Target
 from byzax.simulator.mistakes import ScenarioError, quote
 
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -50,7 +50,7 @@ def reproduce(
     data: str | None = None,
     jobs: int | None = None,
     quiet: bool = False,
-) -> Outcome:
+) -> Reproduction:
     """Runs the scenarios of a target, or what is missing of them, and measures its statements.
 
     Args:
@@ -87,7 +87,7 @@ def reproduce(
         result = api.run(SCENARIOS / f"{scenario}.yaml", out=folder / scenario, jobs=jobs, quiet=quiet, **settings)
         cells[scenario] = Cells(result)
     measured = tuple(
-        Measured(each.text, tuple(each.measure(cells).values()), each.low, each.high)
+        Finding(each.text, tuple(each.measure(cells).values()), each.low, each.high)
         for each in target.statements
         if each.quick or not quick
     )
@@ -97,14 +97,14 @@ def reproduce(
         figure = cells[scenario].result.plot(**arguments)
         figure.savefig(folder / FIGURE, dpi=RESOLUTION)
     options = [*(["--quick"] if quick else []), *([f"--data {data}"] if data else [])]
-    outcome = Outcome(
+    outcome = Reproduction(
         name,
         "quick" if quick else "full",
         date.today().isoformat(),
         " ".join(["byzax reproduce", name, *options]),
         data,
         sum(len(each.result.runs) for each in cells.values()),
-        sum(float(each.result.runs["wall_s"].sum()) for each in cells.values()),
+        sum(sum(each.result.runs["wall_s"].tolist()) for each in cells.values()),
         _versions(),
         measured,
     )
@@ -123,7 +123,7 @@ def _versions() -> Mapping[str, str]:
     }
 
 
-def write_outcome(outcome: Outcome, path: Path) -> None:
+def write_outcome(outcome: Reproduction, path: Path) -> None:
     """Writes an outcome as JSON.
 
     Args:
@@ -134,7 +134,7 @@ def write_outcome(outcome: Outcome, path: Path) -> None:
     path.write_text(json.dumps(plain, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_outcome(path: Path) -> Outcome:
+def read_outcome(path: Path) -> Reproduction:
     """Reads an outcome.
 
     Args:
@@ -148,8 +148,8 @@ def read_outcome(path: Path) -> Outcome:
     """
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        measured = [Measured(**{**each, "values": tuple(map(_number, each["values"]))}) for each in plain["measured"]]
-        return Outcome(**{**plain, "measured": tuple(measured)})
+        measured = [Finding(**{**each, "values": tuple(map(_number, each["values"]))}) for each in plain["measured"]]
+        return Reproduction(**{**plain, "measured": tuple(measured)})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScenarioError(f"{path}: is no outcome of byzax reproduce ({error}): run the target again") from None
 

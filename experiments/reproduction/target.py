@@ -30,8 +30,8 @@ class Statement(NamedTuple):
     quick: bool = False
 
 
-class Measured(NamedTuple):
-    """A statement, and what was measured.
+class Finding(NamedTuple):
+    """A statement, and the values that were measured for it.
 
     Attributes:
         text: The quantity, in words.
@@ -57,7 +57,7 @@ class Measured(NamedTuple):
 
     @property
     def holds(self) -> bool | None:
-        """Whether the mean is within the bounds; None where there are none. A number that is not finite is outside."""
+        """True where the mean is within the bounds, NaN never is; None where there are none."""
         if self.low is None and self.high is None:
             return None
         above = self.low is None or self.mean >= self.low
@@ -73,12 +73,12 @@ class Target(NamedTuple):
         place: Figure, table or section.
         claim: The claim, in a sentence or two.
         setting: The setting of the runs.
-        statements: What is measured for it.
+        statements: The quantities that are measured for it.
         scenarios: Names of the scenarios that are run, without `.yaml`; none for what is computed without training.
-        scaled: What differs from the paper's setting, and why; empty where nothing does.
+        scaled: The differences from the paper's setting, and why; empty for none.
         quick: Keys that the quick form sets, by scenario; None where there is no quick form.
         figure: A scenario, and the arguments of `Result.plot`; None for a target without a figure.
-        remark: What the measured numbers mean, above all where the claim does not hold.
+        remark: The meaning of the numbers, above all where the claim does not hold.
     """
 
     title: str
@@ -94,8 +94,8 @@ class Target(NamedTuple):
     remark: str = ""
 
 
-class Outcome(NamedTuple):
-    """What was measured for a target.
+class Reproduction(NamedTuple):
+    """The numbers that were measured for a target.
 
     Attributes:
         target: Its name.
@@ -117,11 +117,11 @@ class Outcome(NamedTuple):
     runs: int
     seconds: float
     versions: Mapping[str, str]
-    measured: tuple[Measured, ...]
+    measured: tuple[Finding, ...]
 
     @property
     def verdict(self) -> str:
-        """Whether all statements with bounds hold, some or none; "measured" where no statement has any."""
+        """Reproduced, partly or not, as all statements with bounds hold, some or none; "measured" without bounds."""
         held = [each.holds for each in self.measured if each.holds is not None]
         if not held:
             return NO_BOUND

@@ -10,7 +10,8 @@ TARGET = Target(
     place="experiments on MNIST",
     claim="The attack costs the rules that remove outliers more than it costs averaging, Bulyan and the trimmed mean "
     "most.",
-    setting="MNIST, MLP 784-100-10, n=51, f=12, z=1.5, SGD 0.1 with momentum 0.9 at the server, batch 128, 300 updates.",
+    setting="MNIST, MLP 784-100-10, n=51, f=12, z=1.5, SGD 0.1 with momentum 0.9 at the server, batch 128, 300 "
+    "updates.",
     scaled="the paper's tables were not at hand: the bounds are ours, final and best accuracy are given for all rules.",
     scenarios=("alie",),
     statements=(

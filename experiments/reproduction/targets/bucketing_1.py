@@ -1,4 +1,4 @@
-"""What robust rules cost without an attack where labels are rare, and what bucketing gives back (Karimireddy 2022)."""
+"""Robust rules lose rare labels without an attack, and bucketing gives them back (Karimireddy et al. 2022)."""
 
 from byzax.experiments.reproduction.target import Statement, Target, minus
 
@@ -32,7 +32,9 @@ TARGET = Target(
         *(
             Statement(
                 f"average minus {words}, without bucketing",
-                lambda runs, rule=rule: minus(runs["bucketing-1"]("average", pre=""), runs["bucketing-1"](rule, pre="")),
+                lambda runs, rule=rule: minus(
+                    runs["bucketing-1"]("average", pre=""), runs["bucketing-1"](rule, pre="")
+                ),
                 low=None if "clipping" in rule else 0.02,
                 high=0.02 if "clipping" in rule else None,
             )

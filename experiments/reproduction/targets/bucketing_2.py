@@ -10,8 +10,8 @@ TARGET = Target(
     claim="Where each worker has few labels, Byzantine workers that copy one of them are enough against Krum and the "
     "median; bucketing lifts all rules.",
     setting=SETTING,
-    scaled="MLP 784-100-10 in place of their CNN; the Byzantine workers hold a fifth of the samples, which nobody trains "
-    "on then.",
+    scaled="MLP 784-100-10 in place of their CNN; the Byzantine workers hold a fifth of the samples, which nobody "
+    "trains on then.",
     scenarios=("bucketing-3",),
     statements=(
         Statement("accuracy of the average", lambda runs: runs["bucketing-3"]("average", "mimic", pre=""), low=0.80),

@@ -30,7 +30,7 @@ THEIRS = {
 
 
 def lifts(attack: str) -> tuple[Statement, ...]:
-    """The lift of each rule by bucketing under an attack; where the authors' is 5 points or more ours must be positive."""
+    """The lifts by bucketing under an attack; they must be positive where the authors' are 5 points or more."""
     at = [*ATTACKS].index(attack)
     return tuple(
         Statement(
@@ -52,8 +52,8 @@ TARGET = Target(
     claim="Bucketing of two lifts Krum, the median and the geometric median under bit flips, label flips, mimic and "
     "IPM, the geometric median under IPM from failure to 90 %.",
     setting=SETTING,
-    scaled="MLP 784-100-10 in place of their CNN; the Byzantine workers hold a fifth of the samples, which nobody trains "
-    "on then.",
+    scaled="MLP 784-100-10 in place of their CNN; the Byzantine workers hold a fifth of the samples, which nobody "
+    "trains on then.",
     scenarios=("bucketing-3",),
     statements=(
         *(statement for attack in ATTACKS for statement in lifts(attack)),

@@ -13,7 +13,8 @@ TARGET = Target(
     claim="Under ALIE and IPM rules that look at one update at a time fail; with momentum at the workers, and centred "
     "clipping around the last aggregate, training goes on.",
     setting="MNIST (standardised), MLP 784-100-10, n=25, f=11, SGD 0.1, batch 32, 600 updates, worker momentum 0, 0.9, "
-    "0.99 (m = beta m + (1 - beta) g), centred clipping with tau 1 and one iteration; mean of the last five evaluations.",
+    "0.99 (m = beta m + (1 - beta) g), centred clipping with tau 1 and one iteration; mean of the last five "
+    "evaluations.",
     scaled="the authors clip at 10 with m = beta m + g and beta 0.9, which is 1 for ours.",
     scenarios=("clipping",),
     statements=(

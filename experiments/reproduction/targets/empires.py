@@ -54,11 +54,11 @@ TARGET = Target(
         ),
         Statement("accuracy of the median, epsilon 0.1", lambda runs: runs["empires"]("median", "empire epsilon=0.1")),
         Statement(
-            "accuracy of the average, epsilon 10", lambda runs: runs["empires"]("average", "empire epsilon=10"), high=0.15
+            "accuracy of the average, epsilon 10",
+            lambda runs: runs["empires"]("average", "empire epsilon=10"),
+            high=0.15,
         ),
-        Statement(
-            "accuracy of Krum, epsilon 10", lambda runs: runs["empires"]("krum", "empire epsilon=10"), low=0.85
-        ),
+        Statement("accuracy of Krum, epsilon 10", lambda runs: runs["empires"]("krum", "empire epsilon=10"), low=0.85),
         Statement(
             "smallest epsilon that turns the mean round, over (n-f)/f",
             lambda runs: {seed: reversing_epsilon(seed) for seed in (0, 1, 2)},

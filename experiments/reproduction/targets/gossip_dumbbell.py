@@ -1,4 +1,4 @@
-"""What robust mixing costs where two cliques hold labels of their own and nobody lies (He et al. 2022)."""
+"""Robust mixing where two cliques hold labels of their own and nobody lies (He et al. 2022)."""
 
 from byzax.experiments.reproduction.target import Statement, Target, minus
 
@@ -8,10 +8,10 @@ TARGET = Target(
     title="A rule that leaves the farthest neighbour out cuts a bridge; clipping does not",
     paper="He, Karimireddy and Jaggi 2022, Byzantine-Robust Decentralized Learning via ClippedGossip",
     place="dumbbell, in the authors' logs",
-    claim="Where two cliques with labels of their own are joined by one edge and nobody lies, ClippedGossip learns what "
-    "gossip averaging learns, and the trimmed mean leaves the other clique out.",
-    setting="MNIST (standardised), two cliques of five nodes with 960 samples each, SGD 0.01 with momentum 0.9, batch 32, "
-    "900 rounds; accuracy of the mean of all models.",
+    claim="Where two cliques with labels of their own are joined by one edge and nobody lies, ClippedGossip learns "
+    "what gossip averaging learns, and the trimmed mean leaves the other clique out.",
+    setting="MNIST (standardised), two cliques of five nodes with 960 samples each, SGD 0.01 with momentum 0.9, batch "
+    "32, 900 rounds; accuracy of the mean of all models.",
     scaled="MLP 784-64-10 in place of their CNN.",
     scenarios=("gossip-dumbbell",),
     statements=(

@@ -14,10 +14,10 @@ TARGET = Target(
     title="ClippedGossip learns on a ring without an honest majority",
     paper="He, Karimireddy and Jaggi 2022, Byzantine-Robust Decentralized Learning via ClippedGossip",
     place="malicious ring, in the authors' logs",
-    claim="Five honest nodes in a ring with eleven Byzantine leaves learn with ClippedGossip under all three attacks, and "
-    "do not with the trimmed mean.",
-    setting="MNIST (standardised), 960 samples for each node, SGD 0.01 with momentum 0.9, batch 32, 900 rounds; accuracy "
-    "of the mean of the honest models. docs/topologies.md says what each option follows in the authors' code.",
+    claim="Five honest nodes in a ring with eleven Byzantine leaves learn with ClippedGossip under all three attacks, "
+    "and do not with the trimmed mean.",
+    setting="MNIST (standardised), 960 samples for each node, SGD 0.01 with momentum 0.9, batch 32, 900 rounds; "
+    "accuracy of the mean of the honest models. docs/topologies.md says what each option follows in the authors' code.",
     scaled="MLP 784-64-10 in place of their CNN.",
     scenarios=("gossip-ring",),
     statements=tuple(

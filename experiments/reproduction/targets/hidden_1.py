@@ -22,7 +22,10 @@ TARGET = Target(
             quick=True,
         ),
         Statement(
-            "accuracy of Krum without an attack", lambda runs: runs["hidden-1-krum"]("krum", "none"), low=0.90, quick=True
+            "accuracy of Krum without an attack",
+            lambda runs: runs["hidden-1-krum"]("krum", "none"),
+            low=0.90,
+            quick=True,
         ),
         Statement(
             "accuracy of Krum at update 100, one coordinate",
@@ -54,7 +57,9 @@ TARGET = Target(
             "accuracy of the geometric median at update 300, all coordinates",
             lambda runs: runs["hidden-1-krum"]("geometric_median", ALL),
         ),
-        Statement("accuracy of Brute without an attack", lambda runs: runs["hidden-1-brute"]("brute", "none"), low=0.90),
+        Statement(
+            "accuracy of Brute without an attack", lambda runs: runs["hidden-1-brute"]("brute", "none"), low=0.90
+        ),
         Statement(
             "accuracy of Brute at update 300, one coordinate",
             lambda runs: runs["hidden-1-brute"]("brute", LAST),
@@ -66,7 +71,18 @@ TARGET = Target(
             high=0.70,
         ),
     ),
-    quick={"hidden-1-krum": {"repeats": 1, "grid": {"rule.name": ["average", "krum"], "attack": [
-        "none", {"name": "hidden_vulnerability", "until": 50}, {"name": "hidden_vulnerability", "coordinate": "all", "until": 50}]}}},
+    quick={
+        "hidden-1-krum": {
+            "repeats": 1,
+            "grid": {
+                "rule.name": ["average", "krum"],
+                "attack": [
+                    "none",
+                    {"name": "hidden_vulnerability", "until": 50},
+                    {"name": "hidden_vulnerability", "coordinate": "all", "until": 50},
+                ],
+            },
+        }
+    },
     figure=("hidden-1-krum", {"col": "attack"}),
 )

@@ -35,7 +35,19 @@ TARGET = Target(
             low=0.20,
         ),
     ),
-    quick={"hidden-2": {"repeats": 1, "steps": 150, "grid": {"rule.name": ["average", "krum", "bulyan"], "attack": [
-        "none", {"name": "hidden_vulnerability", "until": 50}, {"name": "hidden_vulnerability", "coordinate": "all", "until": 50}]}}},
+    quick={
+        "hidden-2": {
+            "repeats": 1,
+            "steps": 150,
+            "grid": {
+                "rule.name": ["average", "krum", "bulyan"],
+                "attack": [
+                    "none",
+                    {"name": "hidden_vulnerability", "until": 50},
+                    {"name": "hidden_vulnerability", "coordinate": "all", "until": 50},
+                ],
+            },
+        }
+    },
     figure=("hidden-2", {"col": "attack"}),
 )

@@ -1,4 +1,4 @@
-"""What Bulyan costs without an attack falls with the size of the batch (El Mhamdi et al. 2018, 5.2.3)."""
+"""The cost of Bulyan without an attack falls with the size of the batch (El Mhamdi et al. 2018, 5.2.3)."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,9 @@ from byzax.experiments.reproduction.target import Statement, Target, minus
 
 def gap(runs: Mapping[str, Cells], batch: int) -> dict[int, float]:
     """Accuracy of the average minus that of Bulyan, by seed."""
-    return minus(runs["hidden-3"]("average", data__batch_size=batch), runs["hidden-3"]("bulyan", data__batch_size=batch))
+    return minus(
+        runs["hidden-3"]("average", data__batch_size=batch), runs["hidden-3"]("bulyan", data__batch_size=batch)
+    )
 
 
 TARGET = Target(

@@ -1,4 +1,4 @@
-"""How far Krum lets one coordinate go grows as the root of the dimension; Bulyan's does not (El Mhamdi et al. 2018)."""
+"""Krum lets one coordinate go as far as the root of the dimension, Bulyan does not (El Mhamdi et al. 2018)."""
 
 import functools
 import math
@@ -43,9 +43,7 @@ def largest_deviation(d: int, seed: int) -> float:
 
     rule = bulyan(WORKERS, BYZANTINE)
     shifts = np.linspace(0, 2 * largest_accepted(d, seed), TRIED + 1)[1:]
-    return max(
-        abs(float(rule.apply(byzantine_rows(d, shift, seed), rule.init(d))[0][0])) for shift in shifts.tolist()
-    )
+    return max(abs(float(rule.apply(byzantine_rows(d, shift, seed), rule.init(d))[0][0])) for shift in shifts.tolist())
 
 
 def ratio_to_theory(seed: int) -> float:
@@ -64,8 +62,8 @@ TARGET = Target(
     title="Krum lets one coordinate go as far as the root of the dimension, Bulyan does not",
     paper="El Mhamdi, Guerraoui and Rouault 2018, The Hidden Vulnerability of Distributed Learning in Byzantium, ICML",
     place="sections 2.3 and 4",
-    claim="Among rows with noise s in each of d coordinates Krum accepts a shift of s sqrt(d) in one; what is left of it "
-    "with Bulyan does not depend on d.",
+    claim="Among rows with noise s in each of d coordinates Krum accepts a shift of s sqrt(d) in one; what is left of "
+    "it with Bulyan does not depend on d.",
     setting="rows N(0, I_d) of 30 honest workers and 9 equal Byzantine ones at g in one coordinate, d = 100, 1,000, "
     "10,000; no training.",
     statements=(
@@ -77,7 +75,11 @@ TARGET = Target(
             quick=True,
         ),
         Statement(
-            "slope of log g in log d", lambda runs: {seed: slope(seed) for seed in SEEDS}, low=0.45, high=0.55, quick=True
+            "slope of log g in log d",
+            lambda runs: {seed: slope(seed) for seed in SEEDS},
+            low=0.45,
+            high=0.55,
+            quick=True,
         ),
         Statement(
             "Bulyan's largest deviation at d = 10,000 over that at d = 100",

@@ -50,8 +50,17 @@ TARGET = Target(
             quick=True,
         ),
     ),
-    quick={"krum-1": {"repeats": 1, "steps": 300, "evaluate_every": 100, "grid": {
-        "data.batch_size": [3, 32], "rule.name": ["average", "krum", "multi_krum"],
-        "attack": ["none", {"name": "gaussian", "standard_deviation": 200}]}}},
+    quick={
+        "krum-1": {
+            "repeats": 1,
+            "steps": 300,
+            "evaluate_every": 100,
+            "grid": {
+                "data.batch_size": [3, 32],
+                "rule.name": ["average", "krum", "multi_krum"],
+                "attack": ["none", {"name": "gaussian", "standard_deviation": 200}],
+            },
+        }
+    },
     figure=("krum-1", {"col": "attack"}),
 )

@@ -8,10 +8,10 @@ TARGET = Target(
     title="The majority of signs holds until half of the workers flip theirs",
     paper="Bernstein, Zhao, Azizzadenesheli and Anandkumar 2019, signSGD with Majority Vote, ICLR",
     place="figure on adversaries",
-    claim="Accuracy falls slowly with the number of workers that send the signs of their gradient reversed, and is lost "
-    "beyond half of them.",
-    setting="MNIST, MLP 784-100-10, n=20, f = 0, 4, 8, 9, 11 that reverse their own gradient, sign majority, rate 3e-4, "
-    "batch 32, 300 updates.",
+    claim="Accuracy falls slowly with the number of workers that send the signs of their gradient reversed, and is "
+    "lost beyond half of them.",
+    setting="MNIST, MLP 784-100-10, n=20, f = 0, 4, 8, 9, 11 that reverse their own gradient, sign majority, rate "
+    "3e-4, batch 32, 300 updates.",
     scaled="the paper trains ResNet-50 on ImageNet with 7 workers.",
     scenarios=("majority",),
     statements=(

@@ -12,8 +12,7 @@ PARTITIONS = {"dirichlet alpha=0.1": "Dirichlet 0.1", "similarity gamma=0": "gam
 
 def worst(runs: Mapping[str, Cells], rule: str, pre: str, partition: str) -> dict[int, float]:
     """The accuracy of a rule under the attack of the smallest mean, by seed."""
-    where = {"pre": pre, "data__partition": partition}
-    return smallest([runs["nnm"](rule, attack, **where) for attack in ATTACKS])
+    return smallest([runs["nnm"](rule, attack, pre=pre, data__partition=partition) for attack in ATTACKS])
 
 
 TARGET = Target(

@@ -10,8 +10,8 @@ TARGET = Target(
     place="tables 2 and 3",
     claim="Attacks tailored to the rule, and min-max and min-sum, which know no rule, cost accuracy that is at least "
     "that of ALIE, with every rule.",
-    setting="MNIST, MLP 784-100-10, n=25, f=5, SGD 0.1 with momentum 0.9, batch 32, 300 updates; best accuracy. Tailored: "
-    "ALIE at the strength that moves the rule farthest, found anew for every update.",
+    setting="MNIST, MLP 784-100-10, n=25, f=5, SGD 0.1 with momentum 0.9, batch 32, 300 updates; best accuracy. "
+    "Tailored: ALIE at the strength that moves the rule farthest, found anew for every update.",
     scaled="25 workers that compute gradients in place of 50 clients; bound: no more than one point better than ALIE.",
     scenarios=("optimised",),
     statements=tuple(

@@ -1,4 +1,4 @@
-"""What an update costs with Multi-Krum and Bulyan, beside the average (Damaskinos et al. 2019)."""
+"""The cost of an update with Multi-Krum and Bulyan, beside the average (Damaskinos et al. 2019)."""
 
 from collections.abc import Mapping
 
