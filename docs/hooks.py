@@ -1,9 +1,10 @@
 """Parts of pages that are made from the code: tables, keys of a scenario, entries of the API, files.
 
 They stand between two comments, `<!-- table: rules -->` and `<!-- end -->`; besides `table` there are `options:
-rules`, `keys`, `help: run`, `attributes: byzax.simulator.diagnostics.Update`, `api: rules`, `note` and `file:
-ARCHITECTURE.md`. `python docs/hooks.py` renews them, for readers of the repository; `--check` writes nothing and names
-the pages that are not up to date. When mkdocs builds the site they are made anew, entries of the API and files in full.
+rules`, `keys`, `help: run`, `reproduction`, `attributes: byzax.simulator.diagnostics.Update`, `api: rules`, `note`
+and `file: ARCHITECTURE.md`. `python docs/hooks.py` renews them, for readers of the repository; `--check` writes nothing
+and names the pages that are not up to date. When mkdocs builds the site they are made anew, entries of the API and
+files in full.
 """
 
 import importlib
@@ -23,6 +24,8 @@ MARKED = re.compile(r"^<!-- (\w+)(?:: ([\w./-]+))? -->\n(.*?)^<!-- end -->$", re
 
 # figures that stand beside the scenario that they are of
 FIGURE = re.compile(r"\]\(\.\./(experiments/[\w/-]+\.png)\)")
+# outcomes and figures of byzax reproduce
+MEASURED = "experiments/reproduction/measured"
 
 
 def on_files(files: Any, config: Any, **_: Any) -> Any:
@@ -30,7 +33,9 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
     from mkdocs.structure.files import File
 
     pages = [ROOT / "docs" / page.src_uri for page in files.documentation_pages() if page.src_uri.endswith(".md")]
-    for path in sorted({path for page in pages for path in FIGURE.findall(page.read_text(encoding="utf-8"))}):
+    named = {path for page in pages for path in FIGURE.findall(page.read_text(encoding="utf-8"))}
+    measured = {path.relative_to(ROOT).as_posix() for path in (ROOT / MEASURED).glob("*/*.png")}
+    for path in sorted(named | measured):
         files.append(File.generated(config, f"figures/{Path(path).name}", abs_src_path=str(ROOT / path)))
     return files
 
@@ -215,6 +220,7 @@ PAGES = {
     "CHANGELOG.md": "changes.md",
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
+    "REPRODUCTION.md": "reproduced.md",
     "experiments/benchmarks/RESULTS.md": "benchmarks.md",
 }
 
@@ -224,6 +230,8 @@ def file(path: str) -> str:
 
     def on_site(match: re.Match[str]) -> str:
         text, target, anchor = match.groups(default="")
+        if target.endswith(".png"):
+            return f"[{text}](figures/{Path(target).name})"
         if re.match(r"https?:", target) or not target:
             return match[0]
         page = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else "")
@@ -239,6 +247,13 @@ def file_link(path: str, page: Path) -> str:
 
 def _from_page(file: Path, page: Path) -> str:
     return Path(os.path.relpath(file, page.parent)).as_posix()
+
+
+def reproduction(_: str | None) -> str:
+    """The table and the sections of REPRODUCTION.md, of the outcomes in the repository."""
+    from byzax.experiments.reproduction import document
+
+    return document.document(ROOT / MEASURED, MEASURED)
 
 
 def help(command: str) -> str:
@@ -284,12 +299,13 @@ MAKERS = {
     "attributes": Maker(attributes),
     "file": Maker(file, file_link),
     "help": Maker(help),
+    "reproduction": Maker(reproduction),
 }
 
 
 def main(arguments: list[str]) -> int:
     """Renews the pages; with `--check` only names those that are not up to date, and returns 1 where there are any."""
-    texts = {page: renew(page) for page in sorted((ROOT / "docs").rglob("*.md"))}
+    texts = {page: renew(page) for page in [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "REPRODUCTION.md"]}
     old = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
     for page in old:
         if "--check" in arguments:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from byzax.experiments.reproduction.reproducing import FIGURE, OUTCOME, names, read_outcome, read_target
+from byzax.experiments.reproduction.reproducing import OUTCOME, names, read_outcome, read_target
 from byzax.experiments.reproduction.target import Finding, Reproduction, Target
 
 MEASURED = Path(__file__).parent / "measured"
@@ -47,7 +47,7 @@ def document(folder: Path, place: str) -> str:
         count = f"{sum(bool(each.holds) for each in bounded)} of {len(bounded)}" if bounded else ""
         lines.append(f"| [`{name}`](#{name}) | {target.title} | {source} | {count} | {_verdict(outcome)} |")
     sections = [
-        section(name, outcome, f"{place}/{name}/{FIGURE}" if (folder / name / FIGURE).is_file() else None)
+        section(name, outcome, f"{place}/{name}/{name}.png" if (folder / name / f"{name}.png").is_file() else None)
         for name, outcome in outcomes.items()
     ]
     return "\n".join(lines) + "\n\n" + "\n".join(sections)

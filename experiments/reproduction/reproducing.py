@@ -15,7 +15,7 @@ from byzax.experiments.reproduction.target import Finding, Reproduction, Target
 from byzax.simulator.mistakes import ScenarioError, quote
 
 SCENARIOS = Path(__file__).parent / "scenarios"
-OUTCOME, FIGURE = "outcome.json", "figure.png"
+OUTCOME = "outcome.json"
 # Dots per inch of a figure, so that all of them together stay small.
 RESOLUTION = 75
 
@@ -55,7 +55,7 @@ def reproduce(
 
     Args:
         name: The target.
-        folder: Folder of its results: one of each scenario, `outcome.json` and `figure.png`.
+        folder: Folder of its results: one of each scenario, `outcome.json` and `NAME.png`.
         quick: Whether fewer and shorter runs are made, for the statements that these can show.
         data: A data set in place of that of the scenarios.
         jobs: Processes side by side, as for `byzax.run`.
@@ -95,7 +95,7 @@ def reproduce(
     if target.figure and target.figure[0] in cells:
         scenario, arguments = target.figure
         figure = cells[scenario].result.plot(**arguments)
-        figure.savefig(folder / FIGURE, dpi=RESOLUTION)
+        figure.savefig(folder / f"{name}.png", dpi=RESOLUTION)
     options = [*(["--quick"] if quick else []), *([f"--data {data}"] if data else [])]
     outcome = Reproduction(
         name,
@@ -124,14 +124,18 @@ def _versions() -> Mapping[str, str]:
 
 
 def write_outcome(outcome: Reproduction, path: Path) -> None:
-    """Writes an outcome as JSON.
+    """Writes an outcome as JSON, a number that is not finite as null.
 
     Args:
         outcome: The outcome.
         path: The file.
     """
-    plain = outcome._asdict() | {"measured": [each._asdict() for each in outcome.measured]}
-    path.write_text(json.dumps(plain, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    measured = [
+        each._asdict() | {"values": [value if math.isfinite(value) else None for value in each.values]}
+        for each in outcome.measured
+    ]
+    text = json.dumps(outcome._asdict() | {"measured": measured}, indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_outcome(path: Path) -> Reproduction:

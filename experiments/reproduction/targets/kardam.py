@@ -34,7 +34,9 @@ TARGET = Target(
         ),
         Statement(
             "without an attack: no filter minus Kardam with kept coefficients",
-            lambda runs: minus(runs["kardam"](attack="none", filter="null"), runs["kardam"](attack="none", filter=KEPT)),
+            lambda runs: minus(
+                runs["kardam"](attack="none", filter="null"), runs["kardam"](attack="none", filter=KEPT)
+            ),
             high=0.05,
         ),
         Statement(
