@@ -176,8 +176,15 @@ def geometric_median(
     def aggregate(rows: Array) -> tuple[Array, Info]:
         quick = descend(rows, tolerance, max_iterations)
 
-        def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
+        def search(rows: Array, quick: WeiszfeldState, _: Array) -> tuple[Array, Array, Array]:
             return on_whole(surely(rows, quick.iterations))
+
+        def at_row(rows: Array, quick: WeiszfeldState, equal: Array) -> tuple[Array, Array, Array]:
+            return rows[jnp.argmax(equal)], equal / jnp.sum(equal), quick.iterations
+
+        def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
+            equal, optimal = nearest_optimum(rows, quick.point, tolerance)
+            return lax.cond(optimal, at_row, search, rows, quick, equal)
 
         def at_once(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
             return quick.point, quick.weights, quick.iterations
@@ -253,14 +260,11 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldStat
     """
     n, _ = rows.shape
     dtype = rows.dtype
-    least = jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps ** 2
 
     def step(descent: WeiszfeldState) -> WeiszfeldState:
         point = descent.point
         to_squared = jnp.sum((rows - point) ** 2, axis=1)
-        reach = jnp.sum(point**2)
-        # the sum of the rows minus that of the point: no digits lost where the point is not much longer
-        sound = jnp.all(jnp.isfinite(to_squared) & (to_squared >= least) & (reach <= CLOSE * to_squared))
+        sound = jnp.all(_sound(to_squared, point))
         weights = jnp.where(sound, 1 / jnp.sqrt(jnp.where(sound, to_squared, 1)), 1)
         total = jnp.sum(weights)
         mean = jnp.matmul(weights / total, rows, precision=lax.Precision.HIGHEST)
@@ -286,6 +290,38 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldStat
         iterations=jnp.asarray(0),
     )
     return lax.while_loop(going_on, step, first)
+
+
+def nearest_optimum(rows: Array, point: Array, tolerance: float) -> tuple[Array, Array]:
+    """Looks whether the row nearest to a point is the minimiser, as where many rows are equal; three passes over them.
+
+    Args:
+        rows: `[n, d]`.
+        point: `[d]`.
+        tolerance: As of `descend`.
+
+    Returns:
+        The rows equal to the nearest one `[n]`, 1 or 0 in the type of the rows, and whether it is the minimiser `[]`:
+        never where floats do not hold what is needed.
+    """
+    n = len(rows)
+    row = rows[jnp.argmin(jnp.sum((rows - point) ** 2, axis=1))]
+    equal = jnp.all(rows == row, axis=1)
+    to_squared = jnp.sum((rows - row) ** 2, axis=1)
+    sound = jnp.all(equal | _sound(to_squared, row))
+    inverse = jnp.where(sound & ~equal, 1 / jnp.sqrt(jnp.where(equal, 1, to_squared)), 0)
+    # Vardi and Zhang: the unit vectors to the other rows sum to no more than the number of rows that lie here
+    others = jnp.matmul(inverse, rows, precision=lax.Precision.HIGHEST) - jnp.sum(inverse) * row
+    bound = jnp.sum(equal) + tolerance * n
+    return equal.astype(rows.dtype), sound & (jnp.linalg.norm(others) <= bound)
+
+
+def _sound(to_squared: Array, point: Array) -> Array:
+    """Squared distances `[n]` to a point that neither overflowed nor vanished, from rows not too close to it."""
+    limits = jnp.finfo(to_squared.dtype)
+    least = limits.tiny / limits.eps**2
+    # the sum of the rows minus that of the point: no digits lost where the point is not much longer
+    return jnp.isfinite(to_squared) & (to_squared >= least) & (jnp.sum(point**2) <= CLOSE * to_squared)
 
 
 def minimise(

@@ -15,11 +15,18 @@ from rules_table import integers, normal
 from byzax import aggregators
 from byzax.aggregators import Context
 from byzax.aggregators.bulyan import bulyan
+from byzax.aggregators.geometric_median import geometric_median, nearest_optimum
 from byzax.aggregators.kernels import columns
 from byzax.aggregators.kernels.clipping import clipped_mean, half_median_norm, measure_lengths
 from byzax.aggregators.kernels.columns import order_statistics, sort_columns
 from byzax.aggregators.kernels.cover import has_cover
-from byzax.aggregators.kernels.distances import BLOCK, build_sums_of_nearest, pairwise_distances, squared_distances_to
+from byzax.aggregators.kernels.distances import (
+    BLOCK,
+    build_sums_of_nearest,
+    middle_row,
+    pairwise_distances,
+    squared_distances_to,
+)
 from byzax.aggregators.kernels.means import group_means
 from byzax.aggregators.kernels.spectrum import LARGE, leading_eigenpair, least_spread_subset, unrank_subsets
 from byzax.options import OptionError, PartError
@@ -441,3 +448,49 @@ def test_the_slope_of_an_order_statistic_is_that_of_the_row_it_came_from():
 def integers_apart(rng, n, d):
     """Rows whose columns hold different numbers, in another order each."""
     return np.stack([rng.permutation(n) for _ in range(d)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("equal", [0, 3, 8, 10, 12, 20])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_many_equal_rows_are_the_geometric_median_where_the_others_do_not_outweigh_them(equal, seed):
+    # from so many equal rows on that outweigh the sum of the others' unit vectors, about sqrt(n - equal), or are most
+    n, d = 24, 500
+    generator = np.random.default_rng(seed)
+    rows = generator.standard_normal((n, d)).astype(np.float32)
+    rows[:equal] = 0.1 * rows[0]
+    optimal, wanted = False, np.zeros(n)
+    if equal:
+        away = rows[equal:].astype(np.float64) - rows[0]
+        units = away / np.linalg.norm(away, axis=1, keepdims=True)
+        optimal = np.linalg.norm(units.sum(axis=0)) <= equal
+        wanted[:equal] = 1 / equal
+    found, is_optimal = nearest_optimum(jnp.asarray(rows), jnp.asarray(rows[: equal or n].mean(axis=0)), 1e-6)
+    assert bool(is_optimal) == optimal
+    rule = geometric_median(n, 11)
+    aggregate, _, info = rule.apply(rows, rule.init(d))
+    if optimal:
+        assert np.array_equal(np.asarray(found), wanted > 0)
+        assert np.array_equal(np.asarray(aggregate), rows[0])
+        np.testing.assert_allclose(np.asarray(info.weights), wanted, rtol=1e-6)
+    else:
+        np.testing.assert_allclose(np.asarray(aggregate), oracles.geometric_median(rows, 11), rtol=1e-3, atol=1e-4)
+
+
+def test_equal_rows_at_the_ends_of_floats_are_left_to_the_search():
+    rows = np.full((9, 4), 1e30, np.float32)
+    rows[6:] = np.float32(1e-30) * np.arange(12, dtype=np.float32).reshape(3, 4)
+    rule = geometric_median(9, 3)
+    assert np.isfinite(np.asarray(rule.apply(rows, rule.init(4))[0])).all()
+    for bad in (np.nan, np.inf):
+        rows[0] = bad
+        assert np.isfinite(np.asarray(rule.apply(rows, rule.init(4))[0])).all()
+        assert not bool(nearest_optimum(jnp.asarray(rows), jnp.asarray(rows[0]), 1e-6)[1])
+
+
+def test_the_row_in_the_middle_is_not_one_that_is_noisy_where_it_counts():
+    # gradients: a few workers are noisy, each in columns of its own, and sizes of columns differ by orders of magnitude
+    generator = np.random.default_rng(0)
+    sizes = 10 ** generator.uniform(-4, 0, 20_000)
+    noise = np.r_[np.full(20, 1.0), np.full(5, 5.0)][:, None]
+    rows = (generator.standard_normal((25, 20_000)) * sizes * noise).astype(np.float32)
+    assert int(middle_row(jnp.asarray(rows))) < 20
