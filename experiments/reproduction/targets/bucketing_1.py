@@ -2,7 +2,7 @@
 
 from byzax.experiments.reproduction.target import Statement, Target, minus
 
-BUCKETS = "bucketing"
+BUCKETS = "[bucketing s=2]"
 RULES = {
     "krum": "Krum",
     "median": "median",
@@ -33,7 +33,7 @@ TARGET = Target(
             Statement(
                 f"average minus {words}, without bucketing",
                 lambda runs, rule=rule: minus(
-                    runs["bucketing-1"]("average", pre=""), runs["bucketing-1"](rule, pre="")
+                    runs["bucketing-1"]("average", pre="[]"), runs["bucketing-1"](rule, pre="[]")
                 ),
                 low=None if "clipping" in rule else 0.02,
                 high=0.02 if "clipping" in rule else None,
@@ -44,7 +44,7 @@ TARGET = Target(
             Statement(
                 f"lift of {words} by bucketing (theirs: {THEIRS[rule][1] - THEIRS[rule][0]:.3f})",
                 lambda runs, rule=rule: minus(
-                    runs["bucketing-1"](rule, pre=BUCKETS), runs["bucketing-1"](rule, pre="")
+                    runs["bucketing-1"](rule, pre=BUCKETS), runs["bucketing-1"](rule, pre="[]")
                 ),
                 low=-0.02 if "clipping" in rule else 0.0,
             )

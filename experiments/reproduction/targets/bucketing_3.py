@@ -36,7 +36,7 @@ def lifts(attack: str) -> tuple[Statement, ...]:
         Statement(
             f"{ATTACKS[attack]}: lift of {words} by bucketing (theirs: {THEIRS[rule][at]:.3f})",
             lambda runs, rule=rule: minus(
-                runs["bucketing-3"](rule, attack, pre="bucketing"), runs["bucketing-3"](rule, attack, pre="")
+                runs["bucketing-3"](rule, attack, pre="[bucketing s=2]"), runs["bucketing-3"](rule, attack, pre="[]")
             ),
             low=0.0 if THEIRS[rule][at] >= 0.05 else None,
             quick=attack.startswith("empire") and rule.startswith("geometric"),
@@ -59,7 +59,7 @@ TARGET = Target(
         *(statement for attack in ATTACKS for statement in lifts(attack)),
         Statement(
             "IPM 0.1: accuracy of the geometric median with bucketing (theirs: 0.906)",
-            lambda runs: runs["bucketing-3"]("geometric_median nu=0.1", "empire epsilon=0.1", pre="bucketing"),
+            lambda runs: runs["bucketing-3"]("geometric_median nu=0.1", "empire epsilon=0.1", pre="[bucketing s=2]"),
             low=0.75,
         ),
     ),

@@ -31,7 +31,7 @@ TARGET = Target(
                 f"{words}: the same minus the best of Krum, the median and the geometric median without momentum",
                 lambda runs, attack=attack: minus(
                     runs["clipping"](CLIPPING, attack, worker_momentum=0.9),
-                    largest([runs["clipping"](rule, attack, worker_momentum=0.0) for rule in RULES]),
+                    largest([runs["clipping"](rule, attack, worker_momentum=0) for rule in RULES]),
                 ),
                 low=0.20,
             )
@@ -42,7 +42,7 @@ TARGET = Target(
                 f"{words}: centred clipping, worker momentum 0.99 minus 0",
                 lambda runs, attack=attack: minus(
                     runs["clipping"](CLIPPING, attack, worker_momentum=0.99),
-                    runs["clipping"](CLIPPING, attack, worker_momentum=0.0),
+                    runs["clipping"](CLIPPING, attack, worker_momentum=0),
                 ),
             )
             for attack, words in ATTACKS.items()

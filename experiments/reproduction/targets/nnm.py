@@ -32,12 +32,12 @@ TARGET = Target(
         for statement in (
             Statement(
                 f"{words}: worst accuracy of {rule}",
-                lambda runs, rule=rule, partition=partition: worst(runs, rule, "", partition),
+                lambda runs, rule=rule, partition=partition: worst(runs, rule, "[]", partition),
             ),
             Statement(
                 f"{words}: lift of the worst accuracy of {rule} by NNM",
                 lambda runs, rule=rule, partition=partition: minus(
-                    worst(runs, rule, "nnm", partition), worst(runs, rule, "", partition)
+                    worst(runs, rule, "[nnm]", partition), worst(runs, rule, "[]", partition)
                 ),
                 low=0.0,
             ),
