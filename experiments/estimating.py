@@ -19,7 +19,7 @@ FEW, MORE = 3, 23
 LISTED = 20
 
 
-class Estimate(NamedTuple):
+class TimeEstimate(NamedTuple):
     """The time of the runs of a study.
 
     Attributes:
@@ -59,7 +59,7 @@ def lines(expansion: Expansion, folder: Path, standing: Standing) -> list[str]:
     return made + ([f"  ... and {len(todo) - LISTED} more"] if len(todo) > LISTED else [])
 
 
-def estimate(expansion: Expansion, standing: Standing) -> Estimate | None:
+def estimate(expansion: Expansion, standing: Standing) -> TimeEstimate | None:
     """Estimates the time of the runs that are to be made, from a few updates of some cells.
 
     Args:
@@ -88,7 +88,7 @@ def estimate(expansion: Expansion, standing: Standing) -> Estimate | None:
         first, run = _seconds(expansion.cells[by_program[at][0]])
         # a program stands for those after it, of which each is compiled once
         total += sum(first + run * sum(left[place] for place in some) for some in by_program[at : at + every])
-    return Estimate(total, len(by_program[::every]), len(by_program), time.perf_counter() - begin)
+    return TimeEstimate(total, len(by_program[::every]), len(by_program), time.perf_counter() - begin)
 
 
 def _seconds(cell: Cell) -> tuple[float, float]:
@@ -114,7 +114,7 @@ def _seconds(cell: Cell) -> tuple[float, float]:
     return max(first - few, 0), update * steps + evaluation * evaluations
 
 
-def estimate_line(found: Estimate | None, jobs: int) -> str:
+def estimate_line(found: TimeEstimate | None, jobs: int) -> str:
     """The estimate in words.
 
     Args:

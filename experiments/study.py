@@ -152,7 +152,7 @@ def _settled(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
         return {each: values for each, values in keys.items() if not _decides(key, each)}
 
     def asked(pattern: Any) -> dict[str, Any] | None:
-        """What is left to be asked; None where the value is not one that is asked for."""
+        """The rest of the pattern; None where the value is not one that it asks for."""
         kept = without(pattern)
         return kept if matches({key: value}, {k: v for k, v in pattern.items() if k not in kept}) else None
 

@@ -96,7 +96,7 @@ ListOf = Annotated[
 ]
 
 
-class Condition(Description, frozen=True):
+class FurtherSweep(Description, frozen=True):
     """Keys that are swept in some combinations alone."""
 
     where: Pattern = Field(
@@ -109,7 +109,7 @@ class Condition(Description, frozen=True):
 def combinations(
     grid: Mapping[str, Sequence[Any]],
     together: Sequence[Mapping[str, Sequence[Any]]],
-    conditions: Sequence[Condition],
+    conditions: Sequence[FurtherSweep],
     excluded: Sequence[Mapping[str, Any]],
     included: Sequence[Mapping[str, Any]],
     repeats: int,
@@ -198,7 +198,7 @@ def _inside(choices: Mapping[str, Any], key: str) -> Iterator[Any]:
 
 
 def _swept_further(
-    chosen: Iterable[dict[str, Any]], condition: Condition, place: str, repeats: int, most: int
+    chosen: Iterable[dict[str, Any]], condition: FurtherSweep, place: str, repeats: int, most: int
 ) -> Iterator[dict[str, Any]]:
     found = 0
     number = 0

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, FrozenDict, Name, parse_as
-from byzax.simulator.config.combinations import Condition, Grid, ListOf, Pattern
+from byzax.simulator.config.combinations import FurtherSweep, Grid, ListOf, Pattern
 from byzax.simulator.config.executors import (
     EarlyStopping,
     ExecutorField,
@@ -26,7 +26,7 @@ class Task(NamedTuple):
         seeds: The seed of each.
         executor: The executor.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
-        early_stopping: Condition on which a run ends before its last update; None for never.
+        early_stopping: FurtherSweep on which a run ends before its last update; None for never.
         record: Arrays that are kept.
     """
 
@@ -78,7 +78,7 @@ class Study(Settings, frozen=True):
         description="Keys whose values go together, the first of each, the second of each, ...; every combination with "
         "those of grid. One mapping, or a list of them.",
     )
-    when: ListOf[Condition] = Field(
+    when: ListOf[FurtherSweep] = Field(
         default=(), description="Further keys that are swept in those combinations alone that have given values."
     )
     exclude: ListOf[Pattern] = Field(
