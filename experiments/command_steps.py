@@ -54,6 +54,10 @@ def read_files(
     from byzax.experiments.strict_yaml import read_mapping
 
     raws = [read_mapping(path) for path in files]
+    if any("extends" in raw for raw in raws):
+        from byzax.experiments.study import read_scenario
+
+        raws = [read_scenario(path) for path in files]
     names = [str(raw.get("name", "")) for raw in raws]
     name_is_final = out or not any(text.strip().startswith("name") for text in settings or [])
     if name_is_final and (out or all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name) for name in names)):
@@ -220,6 +224,7 @@ def perform(
     measure: str | None = None,
     hidden: Sequence[str] = (),
     jobs: int | None = None,
+    shuffle: bool = False,
 ) -> int:
     """Runs studies, each in its folder with the runs that are there.
 
@@ -230,6 +235,7 @@ def perform(
         measure: The score in the progress; None for the test accuracy or loss.
         hidden: Fields of the evaluations that are not written.
         jobs: Number of processes side by side; None for one for each core where that is worth it.
+        shuffle: Whether the first seed of all combinations comes first, in random order, then the second, ...
 
     Returns:
         The exit code.
@@ -241,6 +247,8 @@ def perform(
     from byzax.simulator.executors import SessionLost
 
     groups = [group for each in studies for group in run_groups.group_runs(*each)]
+    if shuffle:
+        groups = run_groups.scattered(groups, studies[0][0].study.seed)
     failed = any(standing.failed for _, _, standing in studies)
     if not groups:
         return int(failed)
@@ -248,7 +256,7 @@ def perform(
     updates = sum(group.scenario.steps * len(group.runs) for group in groups)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.execute_groups(groups, ray_address, report, hidden, jobs) and not failed else 1
+            return 0 if running.execute_groups(groups, ray_address, report, hidden, jobs, shuffle) and not failed else 1
     except KeyboardInterrupt as end:
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
@@ -259,3 +267,26 @@ def perform(
     except SessionLost as error:
         typer.echo(f"{error}: what is done is kept, and the same command goes on when it is back", err=True)
         return 1
+
+
+def foresee(studies: Sequence[Any], folders: Sequence[Path], retry_failed: bool, jobs: int | None) -> None:
+    """Prints the runs of studies, how many are there, and an estimate of the time of the others. Writes nothing.
+
+    Args:
+        studies: The studies.
+        folders: The folder of each.
+        retry_failed: Whether failed runs would be run again.
+        jobs: Number of processes side by side; None for one for each core where that is worth it.
+
+    Raises:
+        ScenarioError: Where another run is there under the name of one of a study.
+    """
+    from byzax.experiments import estimating, resuming, run_groups, run_processes
+
+    for study, folder in zip(studies, folders, strict=True):
+        standing = resuming.compare(folder, study, retry_failed)
+        for line in estimating.lines(study, folder, standing):
+            typer.echo(line)
+        groups = run_groups.group_runs(study, folder, standing)
+        side_by_side = run_processes.count(groups, jobs) if groups else 1
+        typer.echo(f"{folder}: {estimating.estimate_line(estimating.estimate(study, standing), side_by_side)}")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from byzax.experiments.labels import labels, number_duplicates
 from byzax.experiments.names import file_name, short
-from byzax.experiments.settings import settings, without_defaults
+from byzax.experiments.settings import setting_text, settings, without_defaults
 from byzax.members import reference_of
-from byzax.simulator.config.grid import Expansion
+from byzax.simulator.config.grid import OF_COMBINATIONS, Expansion
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import on_one_line
 
@@ -48,17 +48,26 @@ def entries_of(expansion: Expansion) -> list[Entry]:
     """
     rules = labels(cell.study.rule for cell in expansion.cells)
     attacks = labels(cell.study.attack for cell in expansion.cells)
-    values = {key: values for key, values in expansion.study.grid.items() if _is_other(key)}
+    values: dict[str, list[Any]] = {}
+    for cell in expansion.cells:
+        for key, value in cell.choices.items():
+            if _is_other(key) and not _among(values.setdefault(key, []), value):
+                values[key].append(value)
     swept = {
         key: [*zip(each, number_duplicates([*map(on_one_line, each)]), strict=True)] for key, each in values.items()
     }
     made: list[Entry] = []
     taken: set[str] = set()
     for cell in expansion.cells:
-        others = {key: _text(swept[key], value) for key, value in cell.choices.items() if _is_other(key)}
+        # a key that this combination does not sweep has the scenario's own value
+        rest = settings(cell.study) if any(key not in cell.choices for key in swept) else {}
+        others = {
+            key: _text(texts, cell.choices[key]) if key in cell.choices else setting_text(rest, key)
+            for key, texts in swept.items()
+        }
         for seed in cell.study.seeds:
             rule, attack = rules[cell.study.rule], attacks[cell.study.attack]
-            if not any(key.partition(".")[0] == "pre" for key in cell.choices):
+            if not any(key.partition(".")[0] == "pre" for key in swept):
                 # a pre-aggregation that no grid varies belongs to the label of the rule
                 rule = " + ".join([*(on_one_line(without_defaults(each)) for each in cell.study.pre), rule])
             slug = file_name([rule, attack, *short(others), f"seed-{seed}"], taken)
@@ -71,7 +80,16 @@ def entries_of(expansion: Expansion) -> list[Entry]:
 
 def _text(values: Sequence[tuple[Any, str]], chosen: Any) -> str:
     """The text of a value of a key of the grid."""
-    return next(text for value, text in values if value is chosen)
+    return next(text for value, text in values if _same(value, chosen))
+
+
+def _among(values: Sequence[Any], value: Any) -> bool:
+    return any(_same(each, value) for each in values)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tells whether two values of a key are one: 1 and true are not."""
+    return one is other or (type(one) is type(other) and not callable(one) and bool(one == other))
 
 
 def _is_other(key: str) -> bool:
@@ -101,7 +119,8 @@ def described(run: Entry) -> dict[str, Any]:
         Values of YAML by key, defaults included.
     """
     described = run.scenario.model_dump(mode="json", fallback=_written)
-    del described["repeats"], described["grid"]
+    for key in ("repeats", *OF_COMBINATIONS):
+        described.pop(key, None)
     return described
 
 

@@ -84,4 +84,10 @@ def schema(
     from byzax.simulator.config.study import Study
 
     content = json_schema(Study if described is DescribedFile.SCENARIO else Certificate)
+    if described is DescribedFile.SCENARIO:
+        # a key of files alone: a study holds what came out
+        extends = {"type": "string", "description": "Path of a scenario whose keys these are set over."}
+        content["properties"]["extends"] = extends
+        # they may be in the file that is extended
+        content["anyOf"] = [{"required": content.pop("required")}, {"required": ["extends"]}]
     typer.echo(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **content}, indent=2))

@@ -1,5 +1,8 @@
 """The runs of a study in groups, each of which is executed together."""
 
+import random
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +31,26 @@ class RunGroup(NamedTuple):
     scenario: Study
     runs: dict[int, Entry]
     snapshots: dict[int, Snapshot]
+
+
+def scattered(groups: Sequence[RunGroup], seed: int) -> list[RunGroup]:
+    """Groups in an order in which early results cover all cells.
+
+    Args:
+        groups: The groups.
+        seed: Seed of the order.
+
+    Returns:
+        The first group of each cell in random order, then the second of each, and so on.
+    """
+    counts: Counter[tuple[Path, int]] = Counter()
+    generator = random.Random(seed)
+    placed = []
+    for group in groups:
+        cell = group.folder, group.cell
+        placed.append((counts[cell], generator.random(), group))
+        counts[cell] += 1
+    return [group for _, _, group in sorted(placed, key=lambda each: each[:2])]
 
 
 def group_runs(expansion: Expansion, folder: Path, standing: Standing = NEW) -> list[RunGroup]:

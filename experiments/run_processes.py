@@ -128,7 +128,9 @@ def count(groups: Sequence[RunGroup], jobs: int | None) -> int:
     return most if free is None else max(1, min(most, free // each))
 
 
-def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Sequence[str] = ()) -> bool:
+def execute(
+    groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Sequence[str] = (), in_order: bool = False
+) -> bool:
     """Executes groups of runs in other processes. Those of a cell are executed by one of them, as far as that goes.
 
     A run whose process dies has failed; the others go on. A KeyboardInterrupt passes on, with the files in order.
@@ -138,6 +140,7 @@ def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Seque
         jobs: Number of processes.
         report: The progress report.
         hidden: Fields of the evaluations that are not written.
+        in_order: Whether groups begin in the order given, whatever a process has compiled.
 
     Returns:
         Whether every run was completed with all its workers.
@@ -145,7 +148,8 @@ def execute(groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Seque
     Raises:
         WriteError: Where results cannot be written; files before are in order.
     """
-    next_group = _build_next(groups)
+    waiting = deque(groups)
+    next_group = (lambda _: waiting.popleft() if waiting else None) if in_order else _build_next(groups)
     workers: dict[Connection, Worker] = {}
     complete = True
     report.starting(f"{groups[0].scenario.executor.name} in {jobs} processes")

@@ -25,6 +25,7 @@ def execute_groups(
     report: Report,
     hidden: Sequence[str] = (),
     jobs: int | None = 1,
+    in_order: bool = False,
 ) -> bool:
     """Executes groups of runs and writes their files.
 
@@ -36,6 +37,7 @@ def execute_groups(
         report: The progress report.
         hidden: Fields of the evaluations that are not written.
         jobs: Number of processes side by side; None for one for each core where that is worth it.
+        in_order: Whether processes begin groups in the order given, whatever they have compiled.
 
     Returns:
         Whether every run was completed with all its workers.
@@ -49,7 +51,7 @@ def execute_groups(
         groups = list(some)
         count = run_processes.count(groups, jobs)
         if count > 1:
-            complete &= run_processes.execute(groups, count, report, hidden)
+            complete &= run_processes.execute(groups, count, report, hidden, in_order)
             continue
         where: dict[str, Any] = {"address": address} if executor.name == "ray" else {}
         with ExitStack() as stack:

@@ -55,6 +55,19 @@ def run(
     jobs: JOBS = None,
     overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the runs, and how long they will take by a few measured updates; run nothing."
+        ),
+    ] = False,
+    shuffle: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle",
+            help="Run the first seed of all combinations first, in random order, so that early results cover all.",
+        ),
+    ] = False,
     quiet: QUIET = False,
 ) -> None:
     """Run scenarios: every combination of the grid, every repeat.
@@ -72,11 +85,16 @@ def run(
         folders = command_steps.output_folders(files, [each.study.name for each in studies], out)
         outputs.check(folders, files, overwrite, goes_on=True)
         studies = command_steps.check_studies(studies, ray_address, jobs)
+        if dry_run:
+            command_steps.foresee(studies, folders, retry_failed, jobs)
+            return
     except ScenarioError as error:
         refuse(error)
 
     with command_steps.opened_folders(folders, studies, files, overwrite, retry_failed) as standings:
-        code = command_steps.perform(list(zip(studies, folders, standings, strict=True)), ray_address, quiet, jobs=jobs)
+        code = command_steps.perform(
+            list(zip(studies, folders, standings, strict=True)), ray_address, quiet, jobs=jobs, shuffle=shuffle
+        )
         begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
         for folder in folders:
             if folder not in begun:

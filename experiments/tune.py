@@ -110,6 +110,8 @@ def plan_tuning(
         ScenarioError: One line for each mistake.
     """
     plain = study.load(path, overrides, raw)
+    if plain.study.include:
+        raise ScenarioError(f"{path}: include: byzax tune chooses for whole grids: remove it, or write a grid")
     asked = list(over) or default_sweeps(plain.study)
     keys = [text.partition("=")[0].strip() for text in asked]
     if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:

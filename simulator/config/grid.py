@@ -1,12 +1,11 @@
-"""Grids: all combinations of values at dotted keys."""
+"""Studies expanded to all their combinations of values at dotted keys."""
 
-import itertools
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from byzax.simulator.config.base import parse_as
+from byzax.simulator.config.combinations import combinations
 from byzax.simulator.config.dotted_keys import put, put_order, unknown_key
 from byzax.simulator.config.study import Study
 from byzax.simulator.config.triggers import with_floors
@@ -21,7 +20,9 @@ from byzax.simulator.mistakes import (
 )
 
 # Keys that a grid cannot sweep.
-NOT_SWEPT = {"name", "grid", "repeats", "report", "skip_impossible"}
+NOT_SWEPT = {"name", "grid", "zip", "when", "exclude", "include", "repeats", "report", "skip_impossible"}
+# Keys of a study that say which combinations it has.
+OF_COMBINATIONS = {"grid", "zip", "when", "exclude", "include"}
 # Most runs of a study.
 MOST_RUNS = 100_000
 
@@ -110,24 +111,14 @@ def expand(study: Study, source: str = "") -> Expansion:
 
 
 def _expand(study: Study) -> tuple[list[Cell], list[Skipped]]:
-    grid = study.grid
-    plain = {key: value for key, value in study.given().items() if key != "grid"}
-    wrong = [f"grid.{shorten(key)}: {said}" for key in grid if (said := _not_swept(key) or unknown_key(key))]
-    wrong += _conflicting_keys(grid)
-    # before any of them is made
-    count, repeats = math.prod(map(len, grid.values())), study.repeats
-    if count * repeats > MOST_RUNS:
-        times = f", {repeats} repeats of each," if repeats > 1 else ""
-        wrong.append(
-            f"grid: {count} combinations{times} are too many: at most {MOST_RUNS} runs in all; take fewer values, or "
-            "share them among several files"
-        )
-    if wrong:
-        raise ScenarioError(join_lines(wrong))
+    plain = {key: value for key, value in study.given().items() if key not in OF_COMBINATIONS}
+    _check_keys(study)
+    all_choices = combinations(
+        study.grid, study.zip, study.when, study.exclude, study.include, study.repeats, MOST_RUNS
+    )
     cells: list[Cell] = []
     mistakes: list[tuple[ScenarioError, dict[str, Any]]] = []
-    for values in itertools.product(*grid.values()):
-        choices = dict(zip(grid, values, strict=True))
+    for choices in all_choices:
         try:
             mapping: Mapping[str, Any] = plain
             for key in sorted(choices, key=put_order):
@@ -156,6 +147,35 @@ def _not_swept(key: str) -> str:
     if key not in NOT_SWEPT:
         return ""
     return "this key cannot be swept" + ("; for more seeds use repeats" if key == "repeats" else "")
+
+
+def _check_keys(study: Study) -> None:
+    """Raises ScenarioError, one line for each key of the combinations that cannot be swept, or stands twice."""
+    places: list[tuple[str, Mapping[str, Any]]] = [("grid", study.grid)]
+    places += [(_place("zip", at, study.zip), group) for at, group in enumerate(study.zip)]
+    swept = {key: place for place, keys in reversed(places) for key in keys}
+    wrong = [
+        f"{place}.{shorten(key)}: is in {swept[key]} too: remove it from one of them"
+        for place, keys in places
+        for key in keys
+        if swept[key] != place
+    ]
+    places += [(f"{_place('when', at, study.when)}.grid", each.grid) for at, each in enumerate(study.when)]
+    single = [(_place("include", at, study.include), each) for at, each in enumerate(study.include)]
+    wrong += [
+        f"{place}.{shorten(key)}: {said}"
+        for place, keys in [*places, *single]
+        for key in keys
+        if (said := _not_swept(key) or unknown_key(key))
+    ]
+    wrong += _conflicting_keys({key: values for _, keys in places for key, values in keys.items()})
+    if wrong:
+        raise ScenarioError(join_lines(wrong))
+
+
+def _place(key: str, at: int, among: Sequence[Any]) -> str:
+    """The place of an item in messages."""
+    return f"{key}[{at}]" if len(among) > 1 else key
 
 
 def _conflicting_keys(grid: Mapping[str, Sequence[Any]]) -> Iterator[str]:

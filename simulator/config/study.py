@@ -1,10 +1,11 @@
 """A study: runs that differ in the values of a grid and in their seeds, with their executor and evaluation."""
 
-from typing import Annotated, Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, model_validator
 
 from byzax.simulator.config.base import SEEDS, Count, FrozenDict, Name, parse_as
+from byzax.simulator.config.combinations import FurtherSweep, Grid, ListOf, Pattern
 from byzax.simulator.config.executors import (
     EarlyStopping,
     ExecutorField,
@@ -25,7 +26,7 @@ class Task(NamedTuple):
         seeds: The seed of each.
         executor: The executor.
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
-        early_stopping: Condition on which a run ends before its last update; None for never.
+        early_stopping: FurtherSweep on which a run ends before its last update; None for never.
         record: Arrays that are kept.
     """
 
@@ -68,8 +69,24 @@ class Study(Settings, frozen=True):
         default=False,
         description="Leave out, and list, combinations of the grid whose numbers do not go together, such as n and f.",
     )
-    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1), Strict(False)]] = Field(
-        default_factory=FrozenDict, description="Dotted key to list of values: every combination is a run."
+    grid: Grid = Field(
+        default_factory=FrozenDict,
+        description="Dotted key to list of values, or to a range {from: 1, to: 4}: every combination is a run.",
+    )
+    zip: ListOf[Grid] = Field(
+        default=(),
+        description="Keys whose values go together, the first of each, the second of each, ...; every combination with "
+        "those of grid. One mapping, or a list of them.",
+    )
+    when: ListOf[FurtherSweep] = Field(
+        default=(), description="Further keys that are swept in those combinations alone that have given values."
+    )
+    exclude: ListOf[Pattern] = Field(
+        default=(),
+        description="Combinations that are left out: those with all values of a mapping, of a list any one.",
+    )
+    include: ListOf[Pattern] = Field(
+        default=(), description="Single combinations besides: dotted key to value, over the scenario's own."
     )
 
     @model_validator(mode="after")

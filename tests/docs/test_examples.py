@@ -25,6 +25,7 @@ from byzax.attacks.base import Goal
 from byzax.experiments.certify.description import PARTS, load
 from byzax.experiments.cli import app
 from byzax.experiments.strict_yaml import dump, parse_text
+from byzax.experiments.study import read_scenario
 from byzax.models import Model
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import expand
@@ -100,7 +101,13 @@ def test_yaml_of_a_page_is_a_scenario_or_a_part_of_one(page, tmp_path, monkeypat
             assert asked.gradients is not None
             assert asked.parts == PARTS
         else:
-            expand(parse_as(Study, BASE | mapping))
+            expand(parse_as(Study, BASE | extended(mapping, tmp_path)))
+
+
+def extended(mapping, folder):
+    """A scenario with what it extends, a file of its page."""
+    (folder / "extending.yaml").write_text(dump(mapping))
+    return read_scenario(folder / "extending.yaml")
 
 
 @pytest.mark.slow
@@ -112,7 +119,7 @@ def test_yaml_of_a_page_can_run(page, tmp_path, monkeypatch):
         data = mapping.get("data", "digits")
         # files of other data are not there
         if "parts" not in mapping and (data == "digits" or data["name"] == "digits"):
-            validate(parse_as(Study, BASE | mapping))
+            validate(parse_as(Study, BASE | extended(mapping, tmp_path)))
 
 
 @pytest.mark.parametrize(
