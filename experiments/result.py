@@ -247,7 +247,14 @@ class Result:
         """
         return overall.profiles(self._results, thresholds)
 
-    def plot(self, x: str = "step", y: str | None = None, hue: str = "rule", col: str | None = "attack") -> "Figure":
+    def plot(
+        self,
+        x: str = "step",
+        y: str | None = None,
+        hue: str = "rule",
+        col: str | None = "attack",
+        where: Mapping[str, Any] | None = None,
+    ) -> "Figure":
         """A measurement over the course of the runs: mean over the repeats, with a band of one standard deviation.
 
         Args:
@@ -255,6 +262,7 @@ class Result:
             y: Vertical, a column of `metrics`; by default the test accuracy, and without classes the test loss.
             hue: The column whose values have lines of their own.
             col: The column whose values have panels of their own; None for one panel.
+            where: Columns and values, as tables write them: only runs that have them all are drawn.
 
         Returns:
             A matplotlib figure; `figure.savefig("name.png")` writes it.
@@ -267,7 +275,11 @@ class Result:
         _known("y", column, METRICS)
         for name, value in {"hue": hue, **({} if col is None else {"col": col})}.items():
             _known(name, value, self._settings())
-        return plots.compare(self._results.curves, x, column, hue, col)
+        curves = self._results.curves
+        for name, value in (where or {}).items():
+            _known("where", name, self._settings())
+            curves = curves.loc[curves[name].astype(str) == str(value)]
+        return plots.compare(curves, x, column, hue, col)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Copies the results into another folder, which `load` and `byzax show` read.

@@ -24,5 +24,5 @@ TARGET = Target(
         ),
         *lifts("mimic"),
     ),
-    figure=("bucketing-3", {"hue": "rule", "col": "pre"}),
+    figure=("bucketing-3", {"col": "pre", "where": {"attack": "mimic"}}),
 )

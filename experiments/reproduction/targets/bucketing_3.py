@@ -73,5 +73,5 @@ TARGET = Target(
             },
         }
     },
-    figure=("bucketing-3", {"hue": "rule", "col": "attack"}),
+    figure=("bucketing-3", {"col": "pre", "where": {"attack": "empire epsilon=0.1"}}),
 )

@@ -48,5 +48,5 @@ TARGET = Target(
             for attack, words in ATTACKS.items()
         ),
     ),
-    figure=("clipping", {"hue": "rule", "col": "attack"}),
+    figure=("clipping", {"col": "worker_momentum", "where": {"attack": "little ddof=1"}}),
 )

@@ -62,5 +62,5 @@ TARGET = Target(
             },
         }
     },
-    figure=("krum-1", {"col": "attack"}),
+    figure=("krum-1", {"where": {"data.batch_size": 32}}),
 )
