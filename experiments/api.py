@@ -42,6 +42,7 @@ def run(
     quiet: bool = False,
     ray_address: str | None = None,
     jobs: int | None = None,
+    retries: int = 0,
     **settings: Any,
 ) -> Result:
     """Runs a study: every combination of its grid, every repeat.
@@ -59,6 +60,8 @@ def run(
         ray_address: A Ray cluster to join, for `executor="ray"`.
         jobs: Processes that execute runs side by side, with executor loop or vectorised on CPUs; None for one for each
             core where that is worth it. The numbers are the same.
+        retries: Times that a run whose process died is run again from its last snapshot; with it runs of loop and
+            vectorised on CPUs have processes of their own.
         settings: Keys of a scenario and their values, which stand over those of `scenario`. Where a name can stand, so
             can a function; dotted keys can be given as `**{"rule.m": 5}`. A key that the grid of `scenario` varies is
             varied no more, as with `--set`; a `grid` that is given here varies the other keys that are.
@@ -78,16 +81,20 @@ def run(
         [0, 2]
     """
     place = None if out is None else path_of("out", out)
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ScenarioError(f"retries: a whole number from 0 on is needed, got {quote(retries)}")
     expansion = described(scenario, settings)
     expansion = validate_quickly(expansion)
     run_processes.check([cell.study for cell in expansion.cells], jobs)
     expansion = check(expansion) or expansion
     if place is not None:
-        return _run(expansion, place, overwrite, retry_failed, quiet, ray_address, jobs)
+        return _run(expansion, place, overwrite, retry_failed, quiet, ray_address, jobs, retries)
     made = TemporaryFolder(Path(tempfile.mkdtemp(prefix="byzax-")))
     try:
         # there already, and empty
-        return replace(_run(expansion, made.folder, overwrite, retry_failed, quiet, ray_address, jobs), _temporary=made)
+        return replace(
+            _run(expansion, made.folder, overwrite, retry_failed, quiet, ray_address, jobs, retries), _temporary=made
+        )
     except BaseException:
         # the error holds this frame, and with it the object
         shutil.rmtree(made.folder, ignore_errors=True)
@@ -102,6 +109,7 @@ def _run(
     quiet: bool,
     ray_address: str | None,
     jobs: int | None,
+    retries: int,
 ) -> Result:
     inputs = [Path(expansion.source)] if expansion.source else []
     with resuming.opened([folder], [expansion], inputs, overwrite, retry_failed) as (standing,):
@@ -114,7 +122,7 @@ def _run(
         if todo:
             report_of = progress.report(Console(stderr=True), runs, steps, None, quiet)
             with interrupts.raise_on_signals(), report_of as shown:
-                running.execute_groups(todo, ray_address, shown, jobs=jobs)
+                running.execute_groups(todo, ray_address, shown, jobs=jobs, retries=retries)
         result = load(folder)
     failed = result.runs.loc[~has_result(result.runs)]
     if len(failed):

@@ -225,6 +225,7 @@ def perform(
     hidden: Sequence[str] = (),
     jobs: int | None = None,
     shuffle: bool = False,
+    retries: int = 0,
 ) -> int:
     """Runs studies, each in its folder with the runs that are there.
 
@@ -236,6 +237,7 @@ def perform(
         hidden: Fields of the evaluations that are not written.
         jobs: Number of processes side by side; None for one for each core where that is worth it.
         shuffle: Whether the first seed of all combinations comes first, in random order, then the second, ...
+        retries: Times that a run whose process died is executed again.
 
     Returns:
         The exit code.
@@ -256,7 +258,8 @@ def perform(
     updates = sum(group.scenario.steps * len(group.runs) for group in groups)
     try:
         with progress.report(Console(stderr=True), count, updates, measure, quiet) as report:
-            return 0 if running.execute_groups(groups, ray_address, report, hidden, jobs, shuffle) and not failed else 1
+            complete = running.execute_groups(groups, ray_address, report, hidden, jobs, shuffle, retries)
+            return 0 if complete and not failed else 1
     except KeyboardInterrupt as end:
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)

@@ -19,6 +19,17 @@ OVERWRITE = Annotated[
     bool, typer.Option("--overwrite", help="Remove the results that byzax wrote into --out, and nothing else.")
 ]
 RETRY_FAILED = Annotated[bool, typer.Option("--retry-failed", help="Run those again that failed before.")]
+RETRIES = Annotated[
+    int,
+    typer.Option(
+        "--retries",
+        metavar="N",
+        min=0,
+        max=100,
+        help="Times that a run whose process died, such as where memory ran out, is run again from its last snapshot; "
+        "with it runs of loop and vectorised on CPUs have processes of their own.",
+    ),
+]
 EXECUTOR = Annotated[str | None, typer.Option("--executor", metavar="NAME", help="loop, vectorised or ray.")]
 RAY_ADDRESS = Annotated[str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")]
 JOBS = Annotated[

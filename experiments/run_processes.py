@@ -5,11 +5,12 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,11 +21,11 @@ from byzax.experiments.locking import tell_jobs
 from byzax.experiments.progress import Report
 from byzax.experiments.run_groups import RunGroup
 from byzax.experiments.writing import WriteError
-from byzax.simulator import interrupts, threads
+from byzax.simulator import interrupts, snapshots, threads
 from byzax.simulator.config.executors import devices_of
 from byzax.simulator.config.part import function_of, parts_of
 from byzax.simulator.config.study import Study
-from byzax.simulator.executors import room
+from byzax.simulator.executors import Snapshot, room
 from byzax.simulator.executors.sharing import split
 from byzax.simulator.mistakes import ScenarioError, quote
 from byzax.simulator.parts import message_bits
@@ -128,12 +129,32 @@ def count(groups: Sequence[RunGroup], jobs: int | None) -> int:
     return most if free is None else max(1, min(most, free // each))
 
 
+def alone(groups: Sequence[RunGroup]) -> bool:
+    """Tells whether runs of one executor can be executed in processes other than this one.
+
+    Args:
+        groups: The groups of runs.
+
+    Returns:
+        False on a GPU, with Ray, and where a part is a function of the running program.
+    """
+    if groups[0].scenario.executor.name not in EXECUTORS or jax.default_backend() != "cpu":
+        return False
+    return not any(_unknown_elsewhere(group.scenario) for group in groups)
+
+
 def execute(
-    groups: Sequence[RunGroup], jobs: int, report: Report, hidden: Sequence[str] = (), in_order: bool = False
+    groups: Sequence[RunGroup],
+    jobs: int,
+    report: Report,
+    hidden: Sequence[str] = (),
+    in_order: bool = False,
+    retries: int = 0,
 ) -> bool:
     """Executes groups of runs in other processes. Those of a cell are executed by one of them, as far as that goes.
 
-    A run whose process dies has failed; the others go on. A KeyboardInterrupt passes on, with the files in order.
+    A run whose process dies is executed again, from its last snapshot, and has failed where that was done so often
+    already; the others go on. A KeyboardInterrupt passes on, with the files in order.
 
     Args:
         groups: The groups, of one run each.
@@ -141,6 +162,7 @@ def execute(
         report: The progress report.
         hidden: Fields of the evaluations that are not written.
         in_order: Whether groups begin in the order given, whatever a process has compiled.
+        retries: Times that a run whose process died is executed again.
 
     Returns:
         Whether every run was completed with all its workers.
@@ -149,13 +171,32 @@ def execute(
         WriteError: Where results cannot be written; files before are in order.
     """
     waiting = deque(groups)
-    next_group = (lambda _: waiting.popleft() if waiting else None) if in_order else _build_next(groups)
+    next_new = (lambda _: waiting.popleft() if waiting else None) if in_order else _build_next(groups)
+    # the groups whose process died, and how often each of their runs was begun again
+    again: deque[RunGroup] = deque()
+    begun_again: Counter[tuple[Path, str]] = Counter()
     workers: dict[Connection, Worker] = {}
     complete = True
     report.starting(f"{groups[0].scenario.executor.name} in {jobs} processes")
     folders = {group.folder for group in groups}
     for folder in folders:
         tell_jobs(folder, jobs)
+
+    def next_group(before: RunGroup | None) -> RunGroup | None:
+        group = next_new(before)
+        return again.popleft() if group is None and again else group
+
+    def retry(worker: Worker) -> bool:
+        """Puts the runs of a process that died into a group of their own, unless one was retried often enough."""
+        group = worker.group
+        runs = [(group.folder, run.slug) for run in worker.left.values()]
+        if retries <= max(begun_again[run] for run in runs):
+            return False
+        begun_again.update(runs)
+        for run in worker.left.values():
+            report.notice(f"{run.slug}: {_death(worker)}: it is run again ({begun_again[runs[0]]} of {retries})")
+        again.append(group._replace(runs=dict(worker.left), snapshots=_snapshots(group.folder, worker.left)))
+        return True
 
     def take(connection: Connection, worker: Worker, message: tuple[str, Any]) -> None:
         nonlocal complete
@@ -188,7 +229,7 @@ def execute(
                 worker = workers.pop(connection)
                 connection.close()
                 worker.process.wait()
-                if worker.left:
+                if worker.left and not retry(worker):
                     complete = False
                     _fail(worker, report, hidden)
             else:
@@ -288,15 +329,31 @@ def _send(connection: Connection, group: RunGroup | None) -> None:
         connection.send(message)
 
 
-def _fail(worker: Worker, report: Report, hidden: Sequence[str]) -> None:
-    """Ends the runs of a process that died."""
+def _death(worker: Worker) -> str:
+    """The way in which a process ended, in words."""
     code = worker.process.returncode
     why = f"ended with exit code {code}"
     if code < 0:
         why = f"was killed by signal {-code}"
         if -code == signal.SIGKILL:
             why += ", as where memory runs out: jobs=1 (--jobs 1) takes less"
-    reason = f"its process {why}"
+    return f"its process {why}"
+
+
+def _snapshots(folder: Path, runs: Mapping[int, Entry]) -> dict[int, Snapshot]:
+    """The last snapshots of runs, by seed, of those that have one."""
+    held: dict[int, Snapshot] = {}
+    for seed, run in runs.items():
+        path = folder / "runs" / run.slug / run_files.SNAPSHOT
+        # a damaged one is no reason to fail: the run begins again
+        with suppress(ValueError, OSError):
+            held[seed] = snapshots.load(path)
+    return held
+
+
+def _fail(worker: Worker, report: Report, hidden: Sequence[str]) -> None:
+    """Ends the runs of a process that died."""
+    reason = _death(worker)
     for run in worker.left.values():
         if not (worker.group.folder / "runs" / run.slug).exists():
             run_files.begin(worker.group.folder, run)

@@ -26,6 +26,7 @@ def execute_groups(
     hidden: Sequence[str] = (),
     jobs: int | None = 1,
     in_order: bool = False,
+    retries: int = 0,
 ) -> bool:
     """Executes groups of runs and writes their files.
 
@@ -38,6 +39,7 @@ def execute_groups(
         hidden: Fields of the evaluations that are not written.
         jobs: Number of processes side by side; None for one for each core where that is worth it.
         in_order: Whether processes begin groups in the order given, whatever they have compiled.
+        retries: Times that a run whose process died is executed again; with it runs have processes of their own.
 
     Returns:
         Whether every run was completed with all its workers.
@@ -50,8 +52,8 @@ def execute_groups(
     for executor, some in itertools.groupby(todo, key=lambda group: group.scenario.executor):
         groups = list(some)
         count = run_processes.count(groups, jobs)
-        if count > 1:
-            complete &= run_processes.execute(groups, count, report, hidden, in_order)
+        if count > 1 or (retries and run_processes.alone(groups)):
+            complete &= run_processes.execute(groups, count, report, hidden, in_order, retries)
             continue
         where: dict[str, Any] = {"address": address} if executor.name == "ray" else {}
         with ExitStack() as stack:

@@ -16,6 +16,7 @@ from byzax.experiments.refusing import (
     OVERWRITE,
     QUIET,
     RAY_ADDRESS,
+    RETRIES,
     RETRY_FAILED,
     TERMINATED,
     refuse,
@@ -55,6 +56,7 @@ def run(
     jobs: JOBS = None,
     overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
+    retries: RETRIES = 0,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -93,7 +95,12 @@ def run(
 
     with command_steps.opened_folders(folders, studies, files, overwrite, retry_failed) as standings:
         code = command_steps.perform(
-            list(zip(studies, folders, standings, strict=True)), ray_address, quiet, jobs=jobs, shuffle=shuffle
+            list(zip(studies, folders, standings, strict=True)),
+            ray_address,
+            quiet,
+            jobs=jobs,
+            shuffle=shuffle,
+            retries=retries,
         )
         begun = [folder for folder in folders if any(folder.glob("runs/[!.]*/summary.json"))]
         for folder in folders:
@@ -135,6 +142,7 @@ def tune(
     jobs: JOBS = None,
     overwrite: OVERWRITE = False,
     retry_failed: RETRY_FAILED = False,
+    retries: RETRIES = 0,
     quiet: QUIET = False,
 ) -> None:
     """Choose learning rate, momentum or what you like on the validation samples, before any test number is taken.
@@ -161,11 +169,18 @@ def tune(
     with command_steps.opened_folders(folders, [planned.expansion], [file], overwrite, retry_failed, "tuning") as (
         standing,
     ):
-        _tune(file, planned, folders[0], standing, ray_address, quiet, jobs)
+        _tune(file, planned, folders[0], standing, ray_address, quiet, jobs, retries)
 
 
 def _tune(
-    file: Path, planned: Any, folder: Path, standing: Any, ray_address: str | None, quiet: bool, jobs: int | None
+    file: Path,
+    planned: Any,
+    folder: Path,
+    standing: Any,
+    ray_address: str | None,
+    quiet: bool,
+    jobs: int | None,
+    retries: int,
 ) -> None:
     """Runs the combinations of a tuning that are not there, and chooses; ends the command."""
     from rich.console import Console
@@ -179,7 +194,7 @@ def _tune(
             err=True,
         )
     code = command_steps.perform(
-        [(planned.expansion, folder, standing)], ray_address, quiet, planned.by, tuning.HIDDEN, jobs
+        [(planned.expansion, folder, standing)], ray_address, quiet, planned.by, tuning.HIDDEN, jobs, retries=retries
     )
     if tuning.discard_if_empty(folder):
         raise typer.Exit(code)

@@ -10,6 +10,8 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -76,7 +78,12 @@ def scenarios(page):
         repeated = len(lines) > 1 and len({line.split(":")[0] for line in lines}) == 1
         for text in lines if repeated else [block.text]:
             # the page puts its attack into a folder of plug-ins
-            yield parse_text(text.replace("name: mirror", "name: 'attacks/mirror.py:mirror'"), name(page))
+            mapping = parse_text(text.replace("name: mirror", "name: 'attacks/mirror.py:mirror'"), name(page))
+            if isinstance(mapping, dict) and "extends" in mapping:
+                with tempfile.TemporaryDirectory() as folder:
+                    (file := Path(folder) / "page.yaml").write_text(text)
+                    mapping = read_scenario(file)
+            yield mapping
 
 
 def write_files(page, folder):

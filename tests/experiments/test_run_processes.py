@@ -43,6 +43,33 @@ def own(n, f):
     return stateless(n, aggregate)
 """
 
+# rules that end their process, or raise, in every run
+ALWAYS = """
+import os, signal
+import jax
+import jax.numpy as jnp
+from byzax.aggregators.base import Info, stateless
+
+def kill(row):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def refuse(row):
+    raise ValueError("told so")
+
+def made(answer, n):
+    def aggregate(rows):
+        row = jax.pure_callback(answer, jax.ShapeDtypeStruct(rows[0].shape, rows.dtype), rows[0])
+        return row, Info(jnp.full(n, jnp.nan, rows.dtype))
+
+    return stateless(n, aggregate)
+
+def dies(n, f):
+    return made(kill, n)
+
+def raises(n, f):
+    return made(refuse, n)
+"""
+
 
 def write_own(folder, flag, number="SIGKILL", top=""):
     (folder / "own.py").write_text(OWN.format(flag=str(flag), signal=number, top=top))
@@ -93,6 +120,53 @@ def test_a_run_whose_process_is_killed_has_failed_and_the_others_go_on(tmp_path)
     assert again.exit_code == 0
     assert byzax("run", path, "--out", tmp_path / "whole").exit_code == 0
     assert files_of_runs(tmp_path / "out") == files_of_runs(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_whose_process_is_killed_is_retried_to_the_same_files(tmp_path, jobs):
+    flag = tmp_path / "flag"
+    path = write(tmp_path, grid={"rule": [write_own(tmp_path, flag), "average"]})
+    done = byzax("run", path, "--out", tmp_path / "out", "--jobs", jobs, "--retries", 1)
+    assert done.exit_code == 0, done.stderr
+    assert "its process was killed by signal 9" in done.stderr
+    assert "it is run again (1 of 1)" in done.stderr
+    assert byzax("run", path, "--out", tmp_path / "whole", "--jobs", 1).exit_code == 0
+    assert files_of_runs(tmp_path / "out") == files_of_runs(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_retried_run_goes_on_from_its_snapshot(tmp_path):
+    changes = {"steps": 3000, "evaluate_every": 500, "snapshots": {"every": 100, "every_s": None}}
+    path = write(tmp_path, grid={"rule": ["average", "median"]}, **changes)
+    begun = command("run", path, "--out", tmp_path / "out", "--jobs", 2, "--retries", 1)
+    while not (held := [*tmp_path.glob("out/runs/[!.]*/snapshot.npz")]):
+        assert begun.poll() is None, begun.communicate()
+        time.sleep(0.02)
+    others = [each for each in psutil.Process(begun.pid).children() if "run_process" in " ".join(each.cmdline())]
+    evaluations = {each.parent.name: (each.parent / "metrics.csv").read_text() for each in held}
+    for each in others:
+        each.kill()
+    _, said = begun.communicate(timeout=200)
+    assert begun.returncode == 0, said
+    assert said.count("it is run again (1 of 1)") == len(others) == 2
+    # the wall clock of an evaluation before the cut is still in the file: it was not made again
+    for name, before in evaluations.items():
+        assert (tmp_path / "out" / "runs" / name / "metrics.csv").read_text().startswith(before)
+    assert byzax("run", path, "--out", tmp_path / "whole", "--jobs", 1).exit_code == 0
+    assert files_of_runs(tmp_path / "out") == files_of_runs(tmp_path / "whole")
+
+
+def test_a_run_that_kills_its_process_again_and_again_fails_and_errors_are_not_retried(tmp_path):
+    (tmp_path / "always.py").write_text(ALWAYS)
+    path = write(tmp_path, grid={"rule": [f"{tmp_path}/always.py:dies", f"{tmp_path}/always.py:raises"]})
+    done = byzax("run", path, "--out", tmp_path / "out", "--retries", 2)
+    assert done.exit_code == 1
+    reasons = {name[:4]: each["reason"] for name, each in summaries(tmp_path / "out").items()}
+    assert reasons["dies"].startswith("its process was killed by signal 9")
+    assert "told so" in reasons["rais"]
+    assert [done.stderr.count(f"run again ({time} of 2)") for time in (1, 2, 3)] == [1, 1, 0]
+    # at the end, below the tables, stand the reasons
+    assert "its process was killed by signal 9" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -209,6 +283,8 @@ def test_what_other_processes_cannot_do_is_refused_or_left_to_one(tmp_path):
     def own(n, f):
         return package.aggregators.average(n, f)
 
+    with pytest.raises(ScenarioError, match=r"^retries: a whole number from 0 on is needed, got -1"):
+        package.run(data="digits", rule="median", attack="none", retries=-1, quiet=True)
     with pytest.raises(ScenarioError, match=r"^jobs: rule is a function of the running program.*FILE:NAME"):
         package.run(data="digits", rule=own, attack="none", steps=1, jobs=2, quiet=True)
     with pytest.raises(ScenarioError, match=r"^jobs: executor ray has processes of its own"):
