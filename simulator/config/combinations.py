@@ -149,7 +149,9 @@ def combinations(
     for place, pattern in enumerate(excluded):
         left = [each for each in chosen if not matches(each, pattern)]
         if len(left) == len(chosen):
-            raise ScenarioError(f"exclude[{place}]: no combination has {choices_in_words(dict(pattern))}: remove it")
+            raise ScenarioError(
+                f"exclude[{place}]: no combination has {choices_in_words(dict(pattern))} among the keys that are swept: remove it"
+            )
         chosen = left
     if not grid and not together and included:
         # without a grid `include` lists the combinations
@@ -178,11 +180,14 @@ def _has(choices: Mapping[str, Any], key: str, wanted: Any) -> bool:
     found = [choices[key]] if key in choices else [*_inside(choices, key)]
     if not found:
         return False
-    (value,) = found
-    # a part that is written as its name is that name
-    names = [value, *([value["name"]] if isinstance(value, Mapping) and set(value) == {"name"} else [])]
+    value = _by_name(found[0])
     allowed = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-    return wanted in names or any(each in names for each in allowed)
+    return any(_by_name(each) == value for each in (wanted, *allowed))
+
+
+def _by_name(value: Any) -> Any:
+    """The name of a part without options, however it is written; any other value as it is."""
+    return value["name"] if isinstance(value, Mapping) and set(value) == {"name"} else value
 
 
 def _inside(choices: Mapping[str, Any], key: str) -> Iterator[Any]:

@@ -65,6 +65,14 @@ def test_exclude_and_include():
     ]  # fmt: skip
 
 
+def test_a_part_is_asked_for_by_its_name_however_it_is_written():
+    for written in ("krum", {"name": "krum"}):
+        for asked in ({"rule": "krum"}, {"rule": {"name": "krum"}}, {"rule.name": "krum"}):
+            assert choices(grid={"rule": [written, "median"]}, exclude=[asked]) == [{"rule": "median"}]
+        with_options = {"name": "krum", "distance": "plain"}
+        assert len(choices(grid={"rule": [written, with_options]}, exclude=[{"rule": "krum"}])) == 1
+
+
 def test_include_alone_lists_the_combinations():
     assert choices(include=[{"rule": "median"}, {"rule": "krum", "seed": 4}]) == [
         {"rule": "median"},
