@@ -149,8 +149,9 @@ def combinations(
     for place, pattern in enumerate(excluded):
         left = [each for each in chosen if not matches(each, pattern)]
         if len(left) == len(chosen):
+            words = choices_in_words(dict(pattern))
             raise ScenarioError(
-                f"exclude[{place}]: no combination has {choices_in_words(dict(pattern))} among the keys that are swept: remove it"
+                f"exclude[{place}]: no combination has {words} among the keys that it sweeps: remove it"
             )
         chosen = left
     if not grid and not together and included:
