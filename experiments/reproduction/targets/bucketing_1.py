@@ -46,10 +46,12 @@ TARGET = Target(
                 lambda runs, rule=rule: minus(
                     runs["bucketing-1"](rule, pre=BUCKETS), runs["bucketing-1"](rule, pre="[]")
                 ),
-                low=-0.02 if "clipping" in rule else 0.0,
+                low=-0.02 if "clipping" in rule else 0.01,
             )
             for rule, words in RULES.items()
         ),
     ),
     figure=("bucketing-1", {"hue": "rule", "col": "pre"}),
+    remark="Krum takes one row, and with sorted labels that is one label's or the mean of two workers': bucketing "
+    "of two does not help it in 1,500 updates.",
 )

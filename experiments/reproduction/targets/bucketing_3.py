@@ -30,7 +30,7 @@ THEIRS = {
 
 
 def lifts(attack: str) -> tuple[Statement, ...]:
-    """The lifts by bucketing under an attack; they must be positive where the authors' are 5 points or more."""
+    """The lifts by bucketing under an attack; they must be a point or more where the authors' are five."""
     at = [*ATTACKS].index(attack)
     return tuple(
         Statement(
@@ -38,7 +38,7 @@ def lifts(attack: str) -> tuple[Statement, ...]:
             lambda runs, rule=rule: minus(
                 runs["bucketing-3"](rule, attack, pre="[bucketing s=2]"), runs["bucketing-3"](rule, attack, pre="[]")
             ),
-            low=0.0 if THEIRS[rule][at] >= 0.05 else None,
+            low=0.01 if THEIRS[rule][at] >= 0.05 else None,
             quick=attack.startswith("empire") and rule.startswith("geometric"),
         )
         for rule, words in RULES.items()
@@ -74,4 +74,6 @@ TARGET = Target(
         }
     },
     figure=("bucketing-3", {"col": "pre", "where": {"attack": "empire epsilon=0.1"}}),
+    remark="Centred clipping under bit flips is as good without bucketing as with it, where the authors' was not: "
+    "there is nothing to lift.",
 )

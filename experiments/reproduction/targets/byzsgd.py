@@ -39,4 +39,6 @@ TARGET = Target(
         ),
     ),
     figure=("byzsgd", {"hue": "topology", "col": None}),
+    remark="Without a gather the honest servers are ten times as far from each other, but lose 9 points in 200 "
+    "updates, not 15.",
 )

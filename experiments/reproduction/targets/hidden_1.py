@@ -85,4 +85,8 @@ TARGET = Target(
         }
     },
     figure=("hidden-1-krum", {"col": "attack"}),
+    remark="Krum takes a forged row in every update, and in all coordinates it is lost for good. One coordinate is "
+    "made up for: the forged rows hold the honest mean at all others, and training goes on there. With the "
+    "coordinate of largest deviation Krum had 0.574 at update 50, and 0.878 at update 100, when the attack "
+    "had ended (one seed). Brute averages six rows and is not led away by either.",
 )

@@ -50,4 +50,6 @@ TARGET = Target(
         }
     },
     figure=("hidden-2", {"col": "attack"}),
+    remark="Bulyan holds, as the paper says. But nine Byzantine workers of 39 do not lead Krum away with this "
+    "attack, whose largest accepted size falls with their share: it costs a point or two.",
 )
