@@ -77,6 +77,5 @@ TARGET = Target(
         }
     },
     figure=("empires", {"col": "attack"}),
-    remark="Krum under large rows misses its bound by less than a point, within its interval; what it loses there "
-    "is what one row in place of a mean costs.",
+    remark="Krum under large rows misses its bound by less than a point, within its interval.",
 )

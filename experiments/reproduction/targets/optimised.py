@@ -27,5 +27,5 @@ TARGET = Target(
     ),
     figure=("optimised", {"hue": "attack", "col": "rule"}),
     remark="The tailored attack costs every rule four to twelve points more than ALIE. Min-max and min-sum, which "
-    "know no rule, do so with three rules of five: Krum takes their rows more seldom than those of ALIE.",
+    "know no rule, do so with three rules of five.",
 )
