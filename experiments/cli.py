@@ -12,6 +12,7 @@ import typer
 from byzax.experiments.benchmarks.command import bench
 from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
+from byzax.experiments.plot_command import plot
 from byzax.experiments.reference_commands import list_, schema
 from byzax.experiments.refusing import INTERRUPTED, TERMINATED
 from byzax.experiments.reproduction.command import EXIT_CODES as REPRODUCE_EXIT_CODES
@@ -48,6 +49,7 @@ app.command(epilog=EXIT_CODES)(tune)
 app.command(epilog=REPRODUCE_EXIT_CODES)(reproduce)
 app.command()(status)
 app.command(epilog=SHOW_CODES)(show)
+app.command()(plot)
 app.command()(replay)
 app.command()(timeline)
 app.command()(topology)

@@ -7,12 +7,12 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from byzax.experiments import marks, outputs, overall, plots
+from byzax.experiments import charts, marks, outputs, overall, plots
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
 from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
 from byzax.experiments.reported import report_of, report_values
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Read = TypeVar("Read")
+Kind = Literal["line", "heatmap", "box", "strip", "profile"]
+KINDS = ("line", "heatmap", "box", "strip", "profile")
 
 # The folders of this process that go with their results, as long as these are there.
 _kept: "weakref.WeakValueDictionary[Path, TemporaryFolder]" = weakref.WeakValueDictionary()
@@ -249,37 +251,90 @@ class Result:
 
     def plot(
         self,
-        x: str = "step",
+        x: str | None = None,
         y: str | None = None,
-        hue: str = "rule",
+        hue: str | None = "rule",
         col: str | None = "attack",
         where: Mapping[str, Any] | None = None,
+        kind: Kind = "line",
+        report: str | int | None = None,
     ) -> "Figure":
-        """A measurement over the course of the runs: mean over the repeats, with a band of one standard deviation.
+        """Draws the runs. What settings a figure does not show it averages over, and says so below.
 
         Args:
-            x: Horizontal: `step`, `time_s`, `gradients` or `wall_s`.
-            y: Vertical, a column of `metrics`; by default the test accuracy, and without classes the test loss.
-            hue: The column whose values have lines of their own.
-            col: The column whose values have panels of their own; None for one panel.
+            x: Of lines `step` (by default), `time_s`, `gradients` or `wall_s`; of a heat map, boxes and points the
+                column whose values stand side by side, by default `attack` for a heat map and `rule` else.
+            y: The measurement: a column of `metrics`; by default the test accuracy, and without classes the test loss.
+            hue: The column whose values have lines or colours of their own, or are the rows of a heat map.
+            col: The column whose values have panels of their own; None for one panel. A heat map of `attack` has one.
             where: Columns and values, as tables write them: only runs that have them all are drawn.
+            kind: "line" (a measurement over the course of the runs: means over the repeats, with a band of one standard
+                deviation), "heatmap" (means), "box", "strip" (a point for each run), or "profile" (the share of
+                runs of each rule that are at least as good as a threshold, over the settings that all rules have).
+            report: The value of a run, as for `summary`; not of lines.
 
         Returns:
             A matplotlib figure; `figure.savefig("name.png")` writes it.
 
         Raises:
-            ValueError: For a column that is not there, or where no run was completed.
+            ValueError: For a column or kind that is not there, for `where` or `col` of a profile, or where no run was
+                completed.
         """
+        _known("kind", kind, KINDS)
+        if kind == "line":
+            return self._lines(x or "step", y, hue or "rule", col, where)
+        column = y or score_of(self.runs).column
+        if kind == "profile":
+            if where or y:
+                raise ValueError("where and y: a profile is of the score of all runs: leave them out")
+            return charts.profile(self.profiles(), column.replace("_", " "))
+        across = x or ("attack" if kind == "heatmap" else "rule")
+        panels = None if col in (across, hue) else col
+        for name, value in {"x": across, "hue": hue, "col": panels}.items():
+            if value is not None:
+                _known(name, value, self._settings())
+        runs = self._chosen(self._reported(y, report), where)
+        words = column.replace("_", " ")
+        if kind == "heatmap":
+            if hue is None or hue == across:
+                raise ValueError(f"hue: a heat map needs a column for its rows, other than that of x ({across})")
+            figure = charts.heat_map(runs, across, hue, panels, words)
+        else:
+            colours = None if hue == across else hue
+            figure = charts.distribution(runs, across, colours, panels, words, boxes=kind == "box")
+        charts.note(figure, self._averaged((across, hue, panels), where, kind == "heatmap"))
+        return figure
+
+    def _lines(self, x: str, y: str | None, hue: str, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
         column = y or score_of(self.runs).column
         _known("x", x, ("step", "time_s", "gradients", "wall_s"))
         _known("y", column, METRICS)
         for name, value in {"hue": hue, **({} if col is None else {"col": col})}.items():
             _known(name, value, self._settings())
-        curves = self._results.curves
+        figure = plots.compare(self._chosen(self._results.curves, where), x, column, hue, col)
+        charts.note(figure, self._averaged((hue, col), where, True))
+        return figure
+
+    def _chosen(self, frame: pd.DataFrame, where: Mapping[str, Any] | None) -> pd.DataFrame:
+        """The rows of a frame that have the settings of `where`."""
+        chosen: Any = frame
         for name, value in (where or {}).items():
             _known("where", name, self._settings())
-            curves = curves.loc[curves[name].astype(str) == str(value)]
-        return plots.compare(curves, x, column, hue, col)
+            rows = chosen[name].astype(str) == str(value)
+            if not rows.any():
+                known = ", ".join(dict.fromkeys(chosen[name].astype(str)))
+                raise ValueError(f"where: no run has {name}={value}: one of {known}")
+            chosen = chosen.loc[rows]
+        return chosen
+
+    def _averaged(self, shown: Sequence[str | None], where: Mapping[str, Any] | None, means: bool) -> str:
+        """The settings that a figure does not tell apart, in words."""
+        rest = [
+            key
+            for key in [*varying_keys(self.runs), "rule", "attack"]
+            if key not in shown and key not in (where or {}) and len(set(self.runs[key])) > 1
+        ]
+        return f"{'means over' if means else 'runs of'} all values of {', '.join(rest)}, and all seeds" if rest else ""
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Copies the results into another folder, which `load` and `byzax show` read.

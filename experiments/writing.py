@@ -76,10 +76,13 @@ def check_replaceable(path: Path, option: str) -> None:
         return
     try:
         with path.open("rb") as file:
+            # a PDF says at its end who wrote it
             start = file.read(8192)
+            file.seek(max(0, path.stat().st_size - 8192))
+            end = file.read()
     except OSError as error:
         raise ScenarioError(f"{option} {path}: cannot be read ({error.strerror}): name another file") from None
-    if start and STAMP.encode() not in start:
+    if start and STAMP.encode() not in start and STAMP.encode() not in end:
         raise ScenarioError(f"{option} {path}: is there, and byzax did not write it: name another file, or remove it")
 
 
@@ -94,7 +97,7 @@ def write_numbers(path: Path, numbers: Mapping[str, Any]) -> None:
 
 
 def write_picture(path: Path, figure: Any, option: str) -> None:
-    """Writes a figure as PNG or SVG.
+    """Writes a figure as PNG, PDF or SVG.
 
     Args:
         path: The picture.
@@ -107,7 +110,8 @@ def write_picture(path: Path, figure: Any, option: str) -> None:
     check_replaceable(path, option)
     suffix = path.suffix[1:]
     # without a date the same picture is the same file
-    about = {"Creator": STAMP, "Date": None} if suffix == "svg" else {"Software": STAMP}
+    dateless = {"svg": {"Creator": STAMP, "Date": None}, "pdf": {"Creator": STAMP, "CreationDate": None}}
+    about = dateless.get(suffix, {"Software": STAMP})
     try:
         atomically(path, partial(figure.savefig, format=suffix, dpi=160, metadata=about))
     except OSError as error:

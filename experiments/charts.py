@@ -1,0 +1,211 @@
+"""Figures of the values of runs: heat maps, boxes, points over seeds, performance profiles."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from byzax.experiments.figures import DASHES, STYLE, rule_colours, verbatim, wrap_notes
+from byzax.experiments.gathering import has_result
+from byzax.experiments.plots import Displayed
+
+# From light to dark in every rendering of it, for people who see few colours too.
+HEAT = "cividis"
+# Cells with a number in them; more are colour alone.
+NUMBERED = 400
+# Horizontal shift of points of one place, as a share of its width.
+SPREAD = 0.5
+
+
+def heat_map(runs: pd.DataFrame, x: str, y: str, col: str | None, words: str) -> Figure:
+    """Draws the mean value of each pair of settings.
+
+    Args:
+        runs: One row per run, with its `value`.
+        x: Column whose values are the columns of the map.
+        y: Column whose values are its rows.
+        col: Column of the panels; None for one panel.
+        words: The value in words.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: Where no run has a result.
+    """
+    runs = _with_result(runs)
+    across, down = _values(runs, x), _values(runs, y)
+    panels = _panels(runs, col)
+    low, high = float(min(runs["value"])), float(max(runs["value"]))
+    if "accuracy" in words or "success" in words:
+        low, high = 0.0, 1.0
+    with rc_context({**STYLE, "axes.grid": False}):
+        size = (max(3.2, 0.62 * len(across) + 1.9) * len(panels), 0.34 * len(down) + 1.5)
+        figure, grid = _subplots(1, len(panels), size)
+        image: Any = None
+        for axes, panel in zip(grid, panels, strict=True):
+            shown = _of_panel(runs, col, panel)
+            means: Any = shown.pivot_table("value", y, x, "mean", sort=False)
+            cells = means.reindex(index=down, columns=across).to_numpy(float)
+            image = axes.imshow(cells, cmap=HEAT, vmin=low, vmax=high, aspect="auto")
+            axes.set_xticks(range(len(across)), [verbatim(each) for each in across], rotation=35, ha="right")
+            axes.set_yticks(range(len(down)), [verbatim(each) for each in down])
+            axes.set_xlabel(verbatim(x))
+            if cells.size <= NUMBERED:
+                _write_numbers(axes, cells, low, high)
+            _title(axes, col, panel)
+        grid[0].set_ylabel(verbatim(y))
+        figure.colorbar(image, ax=grid, label=verbatim(words), shrink=0.9)
+    return figure
+
+
+def _write_numbers(axes: Axes, cells: np.ndarray, low: float, high: float) -> None:
+    for (row, column), value in np.ndenumerate(cells):
+        if math.isfinite(value):
+            dark = value < (low + high) / 2
+            text = f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
+
+
+def distribution(
+    runs: pd.DataFrame, x: str, hue: str | None, col: str | None, words: str, boxes: bool, seed: int = 0
+) -> Figure:
+    """Draws the value of every run, at its setting.
+
+    Args:
+        runs: One row per run, with its `value`.
+        x: Column of the places.
+        hue: Column of the colours; None for one colour.
+        col: Column of the panels; None for one panel.
+        words: The value in words.
+        boxes: Whether boxes (quartiles, median, and whiskers to 1.5 times their distance) stand behind the points.
+        seed: Seed of the horizontal shifts.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: Where no run has a result.
+    """
+    runs = _with_result(runs)
+    places, panels = _values(runs, x), _panels(runs, col)
+    names: Sequence[Any] = [None] if hue is None else _values(runs, hue)
+    paint = rule_colours([str(name) for name in names])
+    generator = np.random.default_rng(seed)
+    width = 0.8 / len(names)
+    with rc_context(STYLE):
+        size = (max(3.4, 0.32 * len(places) * len(names) + 1.4) * len(panels), 3.1)
+        figure, grid = _subplots(1, len(panels), size)
+        for axes, panel in zip(grid, panels, strict=True):
+            shown = _of_panel(runs, col, panel)
+            for number, name in enumerate(names):
+                group = shown if name is None else shown.loc[shown[hue] == name]
+                colour = paint[str(name)]
+                at = [place - 0.4 + width * (number + 0.5) for place in range(len(places))]
+                values = [group.loc[group[x] == place, "value"].dropna().to_numpy() for place in places]
+                if boxes:
+                    drawn = [(where, some) for where, some in zip(at, values, strict=True) if len(some)]
+                    axes.boxplot(
+                        [some for _, some in drawn], positions=[where for where, _ in drawn], widths=0.7 * width,
+                        showfliers=False, manage_ticks=False, medianprops={"color": colour},
+                        boxprops={"color": colour}, whiskerprops={"color": colour}, capprops={"color": colour},
+                    )  # fmt: skip
+                for where, some in zip(at, values, strict=True):
+                    shift = generator.uniform(-0.5, 0.5, len(some)) * SPREAD * width
+                    axes.plot(where + shift, some, "o", color=colour, markersize=3.2, alpha=0.75, linewidth=0)
+                axes.plot([], [], "o", color=colour, label=verbatim(name))
+            axes.set_xticks(range(len(places)), [verbatim(each) for each in places], rotation=35, ha="right")
+            axes.set_xlabel(verbatim(x))
+            _title(axes, col, panel)
+        grid[0].set_ylabel(verbatim(words))
+        if hue is not None and hue != x:
+            _legend(figure, grid[0], hue)
+    return figure
+
+
+def profile(profiles: pd.DataFrame, words: str) -> Figure:
+    """Draws performance profiles: the share of runs that are at least as good as a threshold.
+
+    Args:
+        profiles: The columns `rule`, `threshold`, `share`.
+        words: The value in words.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: Where there is no profile.
+    """
+    if profiles.empty:
+        raise ValueError("no run was completed with the settings that all rules have: there is no profile to be drawn")
+    rules = _values(profiles, "rule")
+    paint = rule_colours([str(rule) for rule in rules])
+    with rc_context(STYLE):
+        figure, (axes,) = _subplots(1, 1, (5.2, 3.4))
+        for number, rule in enumerate(rules):
+            line = profiles.loc[profiles["rule"] == rule]
+            style: Any = {"color": paint[str(rule)], "linestyle": DASHES[number % len(DASHES)]}
+            axes.plot(line["threshold"], line["share"], label=verbatim(rule), linewidth=1.7, **style)
+        axes.set_xlabel(f"threshold: {verbatim(words)}")
+        axes.set_ylabel("share of the runs")
+        axes.set_ylim(-0.02, 1.02)
+        _legend(figure, axes, "rule")
+    return figure
+
+
+def note(figure: Figure, text: str) -> None:
+    """Writes a note below a figure.
+
+    Args:
+        figure: The figure.
+        text: The note; empty for none.
+    """
+    if text:
+        figure.supxlabel(wrap_notes([text], figure.get_figwidth()), fontsize=8, x=0.01, ha="left", color="#444444")
+
+
+def _with_result(runs: pd.DataFrame) -> pd.DataFrame:
+    found: Any = runs.loc[has_result(runs) & runs["value"].notna()]
+    if found.empty:
+        raise ValueError("no run was completed: there is nothing to be drawn")
+    return found
+
+
+def _values(frame: pd.DataFrame, column: str) -> list[Any]:
+    """The values of a column: numbers in their order, others in that of the study."""
+    values = [*frame[column].unique()]
+    try:
+        return sorted(values, key=float)
+    except (TypeError, ValueError):
+        return values
+
+
+def _panels(frame: pd.DataFrame, col: str | None) -> list[Any]:
+    return [None] if col is None else _values(frame, col)
+
+
+def _of_panel(frame: pd.DataFrame, col: str | None, panel: Any) -> pd.DataFrame:
+    found: Any = frame if col is None else frame.loc[frame[col] == panel]
+    return found
+
+
+def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    figure = Displayed(figsize=(min(size[0], 20), min(size[1], 20)), layout="constrained")
+    return figure, [*figure.subplots(rows, columns, sharey=True, squeeze=False).flat]
+
+
+def _title(axes: Axes, col: str | None, panel: Any) -> None:
+    if col is not None:
+        title = f"{verbatim(col)}: {verbatim(panel)}"
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=9.5, color="#222222")
+
+
+def _legend(figure: Figure, axes: Axes, hue: str) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    place: Any = {"loc": "outside upper left", "ncols": min(4, len(labels)), "alignment": "left"}
+    figure.legend(handles, labels, title=verbatim(hue), frameon=False, **place)

@@ -1,0 +1,125 @@
+"""`byzax plot` and `Result.plot`: kinds of figures, their numbers, what they average over, mistakes."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import byzax
+from byzax.experiments.cli import app
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return byzax.run(
+        out=tmp_path_factory.mktemp("charts") / "study",
+        quiet=True,
+        data="digits",
+        model="softmax",
+        workers={"total": 7, "byzantine": 1},
+        rule="median",
+        attack="none",
+        steps=4,
+        evaluate_every=2,
+        repeats=2,
+        grid={
+            "rule.name": ["average", "median"],
+            "attack.name": ["none", "sign_flip"],
+            "workers.byzantine": [2, 1],
+        },
+    )
+
+
+def test_a_heat_map_has_the_mean_of_each_cell(result):
+    figure = result.plot(kind="heatmap", x="workers.byzantine", col="attack")
+    runs = result.runs
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title(loc="left") for axes in panels] == ["attack: none", "attack: sign_flip"]
+    for axes, attack in zip(panels, ("none", "sign_flip"), strict=True):
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2"]
+        assert [text.get_text() for text in panels[0].get_yticklabels()] == ["average", "median"]
+        for row, rule in enumerate(("average", "median")):
+            for column, count in enumerate(("1", "2")):
+                cell = (runs["rule"] == rule) & (runs["attack"] == attack)
+                wanted = runs.loc[cell & (runs["workers.byzantine"].astype(str) == count), "test_accuracy"].mean()
+                assert axes.images[0].get_array()[row, column] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("kind", ["box", "strip"])
+def test_every_run_is_a_point(result, kind):
+    figure = result.plot(kind=kind, x="workers.byzantine", hue="rule", col="attack")
+    drawn = np.concatenate(
+        [line.get_ydata() for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
+    )
+    assert sorted(drawn) == pytest.approx(sorted(result.runs["test_accuracy"]))
+
+
+def test_a_profile_is_that_of_the_result(result):
+    (axes,) = result.plot(kind="profile").axes
+    profiles = result.profiles()
+    for line in axes.lines:
+        wanted = profiles.loc[profiles["rule"] == line.get_label()]
+        assert line.get_ydata() == pytest.approx(wanted["share"].to_numpy())
+
+
+def note(figure):
+    return figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"kind": "heatmap"}, "means over all values of workers.byzantine"),
+        ({"kind": "heatmap", "where": {"workers.byzantine": 1}}, ""),
+        ({"kind": "strip"}, "runs of all values of workers.byzantine"),
+        ({}, "means over all values of workers.byzantine"),
+        ({"hue": "workers.byzantine"}, "means over all values of rule"),
+        ({"col": "workers.byzantine", "where": {"attack": "none"}}, ""),
+    ],
+)
+def test_a_figure_says_what_it_averages_over(result, arguments, words):
+    assert note(result.plot(**arguments)).replace("\n", " ").startswith(words)
+    assert bool(note(result.plot(**arguments))) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"kind": "pie"}, "kind must be one of line"),
+        ({"kind": "heatmap", "x": "model"}, "x must be one of"),
+        ({"kind": "heatmap", "x": "rule"}, "hue: a heat map needs a column for its rows"),
+        ({"kind": "profile", "where": {"rule": "median"}}, "leave them out"),
+        ({"where": {"rule": "krum"}}, "no run has rule=krum: one of average, median"),
+        ({"where": {"model": "softmax"}}, "where must be one of"),
+        ({"kind": "box", "y": "speed"}, "measure must be one of"),
+        ({"kind": "box", "report": "worst"}, "worst"),
+    ],
+)
+def test_mistakes_name_the_argument(result, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        result.plot(**arguments)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_the_command_writes_a_figure_and_replaces_its_own(result, tmp_path, suffix):
+    path = tmp_path / f"figure.{suffix}"
+    asked = ["plot", str(result.folder), "--kind", "heatmap", "--where", "workers.byzantine=1", "--out", str(path)]
+    for _ in range(2):
+        shown = CliRunner().invoke(app, asked)
+        assert shown.exit_code == 0, shown.output
+    assert path.stat().st_size > 1000
+
+
+def test_the_command_refuses_mistakes_and_files_of_others(result, tmp_path):
+    other = tmp_path / "mine.png"
+    other.write_bytes(b"mine")
+    for options, words in (
+        (["--out", str(other)], "byzax did not write it"),
+        (["--out", "a.jpg"], ".png, .pdf, .svg is needed"),
+        (["--where", "rule"], "COLUMN=VALUE is needed"),
+        (["--x", "nothing"], "x must be one of"),
+    ):
+        shown = CliRunner().invoke(app, ["plot", str(result.folder), *options])
+        assert shown.exit_code == 2
+        assert words in shown.output
+    assert other.read_bytes() == b"mine"
+    assert CliRunner().invoke(app, ["plot", str(tmp_path)]).exit_code == 2
