@@ -10,8 +10,6 @@ import runpy
 import shlex
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -79,10 +77,6 @@ def scenarios(page):
         for text in lines if repeated else [block.text]:
             # the page puts its attack into a folder of plug-ins
             mapping = parse_text(text.replace("name: mirror", "name: 'attacks/mirror.py:mirror'"), name(page))
-            if isinstance(mapping, dict) and "extends" in mapping:
-                with tempfile.TemporaryDirectory() as folder:
-                    (file := Path(folder) / "page.yaml").write_text(text)
-                    mapping = read_scenario(file)
             yield mapping
 
 
