@@ -8,7 +8,7 @@ THEIRS = {
     "little z=10 sign=plus ddof=1": ("ALIE z=10", 0.942, 0.098, 0.957),
     "dissensus": ("dissensus 1.5", 0.901, 0.098, 0.936),
 }
-CLIPPED, TRIMMED, UBAR = "clipped_gossip tau=0.1", "self_centred rule=trimmed_mean", "ubar rho=0.4"
+CLIPPED, TRIMMED, UBAR = "clipped_gossip tau=0.1", "self_centred rule=trimmed_mean", "ubar rho=0.4 alpha=0.5"
 
 TARGET = Target(
     title="ClippedGossip learns on a ring without an honest majority",
