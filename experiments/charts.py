@@ -80,7 +80,7 @@ def distribution(
     Args:
         runs: One row per run, with its `value`.
         x: Column of the places.
-        hue: Column of the colours; None for one colour.
+        hue: Column of the colours, `x` for a colour at each place; None for one colour.
         col: Column of the panels; None for one panel.
         words: The value in words.
         boxes: Whether boxes (quartiles, median, and whiskers to 1.5 times their distance) stand behind the points.
@@ -94,8 +94,9 @@ def distribution(
     """
     runs = _with_result(runs)
     places, panels = _values(runs, x), _panels(runs, col)
-    names: Sequence[Any] = [None] if hue is None else _values(runs, hue)
-    paint = rule_colours([str(name) for name in names])
+    # with a colour at each place there is one group of points there
+    names: Sequence[Any] = [None] if hue in (None, x) else _values(runs, str(hue))
+    paint = rule_colours([str(name) for name in (places if hue == x else names)])
     generator = np.random.default_rng(seed)
     width = 0.8 / len(names)
     with rc_context(STYLE):
@@ -105,26 +106,26 @@ def distribution(
             shown = _of_panel(runs, col, panel)
             for number, name in enumerate(names):
                 group = shown if name is None else shown.loc[shown[hue] == name]
-                colour = paint[str(name)]
+                colours = [paint[str(place if hue == x else name)] for place in places]
                 at = [place - 0.4 + width * (number + 0.5) for place in range(len(places))]
                 values = [group.loc[group[x] == place, "value"].dropna().to_numpy() for place in places]
                 if boxes:
-                    drawn = [(where, some) for where, some in zip(at, values, strict=True) if len(some)]
-                    axes.boxplot(
-                        [some for _, some in drawn], positions=[where for where, _ in drawn], widths=0.7 * width,
-                        showfliers=False, manage_ticks=False, medianprops={"color": colour},
-                        boxprops={"color": colour}, whiskerprops={"color": colour}, capprops={"color": colour},
-                    )  # fmt: skip
-                for where, some in zip(at, values, strict=True):
+                    for where, some, colour in zip(at, values, colours, strict=True):
+                        axes.boxplot(
+                            [some] if len(some) else [], positions=[where] if len(some) else [], widths=0.7 * width,
+                            showfliers=False, manage_ticks=False, medianprops={"color": colour},
+                            boxprops={"color": colour}, whiskerprops={"color": colour}, capprops={"color": colour},
+                        )  # fmt: skip
+                for where, some, colour in zip(at, values, colours, strict=True):
                     shift = generator.uniform(-0.5, 0.5, len(some)) * SPREAD * width
                     axes.plot(where + shift, some, "o", color=colour, markersize=3.2, alpha=0.75, linewidth=0)
-                axes.plot([], [], "o", color=colour, label=verbatim(name))
+                axes.plot([], [], "o", color=colours[0], label=verbatim(name))
             axes.set_xticks(range(len(places)), [verbatim(each) for each in places], rotation=35, ha="right")
             axes.set_xlabel(verbatim(x))
             _title(axes, col, panel)
         grid[0].set_ylabel(verbatim(words))
-        if hue is not None and hue != x:
-            _legend(figure, grid[0], hue)
+        if hue not in (None, x):
+            _legend(figure, grid[0], str(hue))
     return figure
 
 
@@ -150,7 +151,9 @@ def profile(profiles: pd.DataFrame, words: str) -> Figure:
         for number, rule in enumerate(rules):
             line = profiles.loc[profiles["rule"] == rule]
             style: Any = {"color": paint[str(rule)], "linestyle": DASHES[number % len(DASHES)]}
-            axes.plot(line["threshold"], line["share"], label=verbatim(rule), linewidth=1.7, **style)
+            axes.plot(
+                line["threshold"], line["share"], label=verbatim(rule), linewidth=1.7, drawstyle="steps-pre", **style
+            )
         axes.set_xlabel(f"threshold: {verbatim(words)}")
         axes.set_ylabel("share of the runs")
         axes.set_ylim(-0.02, 1.02)

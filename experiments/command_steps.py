@@ -285,6 +285,7 @@ def foresee(studies: Sequence[Any], folders: Sequence[Path], retry_failed: bool,
         ScenarioError: Where another run is there under the name of one of a study.
     """
     from byzax.experiments import estimating, resuming, run_groups, run_processes
+    from byzax.simulator.executors.base import RunError
 
     for study, folder in zip(studies, folders, strict=True):
         standing = resuming.compare(folder, study, retry_failed)
@@ -292,4 +293,8 @@ def foresee(studies: Sequence[Any], folders: Sequence[Path], retry_failed: bool,
             typer.echo(line)
         groups = run_groups.group_runs(study, folder, standing)
         side_by_side = run_processes.count(groups, jobs) if groups else 1
-        typer.echo(f"{folder}: {estimating.estimate_line(estimating.estimate(study, standing), side_by_side)}")
+        try:
+            words = estimating.estimate_line(estimating.estimate(study, standing), side_by_side)
+        except RunError as error:
+            words = f"no estimate of the time: a run would fail: {error}"
+        typer.echo(f"{folder}: {words}")

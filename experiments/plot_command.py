@@ -37,7 +37,8 @@ def plot(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Horizontal: of lines step, time_s, gradients or wall_s, else a setting such as workers.byzantine.",
+            help="Horizontal: of lines step, time_s, gradients or wall_s, else a setting that varies, such as "
+            "workers.byzantine.",
         ),
     ] = None,
     y: Annotated[

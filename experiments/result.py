@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read")
 Kind = Literal["line", "heatmap", "box", "strip", "profile"]
-KINDS = ("line", "heatmap", "box", "strip", "profile")
+KINDS = get_args(Kind)
 
 # The folders of this process that go with their results, as long as these are there.
 _kept: "weakref.WeakValueDictionary[Path, TemporaryFolder]" = weakref.WeakValueDictionary()
@@ -277,17 +277,26 @@ class Result:
             A matplotlib figure; `figure.savefig("name.png")` writes it.
 
         Raises:
-            ValueError: For a column or kind that is not there, for `where` or `col` of a profile, or where no run was
-                completed.
+            ValueError: For a column or kind that is not there, for an argument that a profile does not have (all but
+                `report`), or where no run was completed.
         """
         _known("kind", kind, KINDS)
         if kind == "line":
             return self._lines(x or "step", y, hue or "rule", col, where)
         column = y or score_of(self.runs).column
+        _known("y", column, METRICS)
         if kind == "profile":
-            if where or y:
-                raise ValueError("where and y: a profile is of the score of all runs: leave them out")
-            return charts.profile(self.profiles(), column.replace("_", " "))
+            given = {
+                "x": x,
+                "y": y,
+                "where": where,
+                "hue": hue not in ("rule", None),
+                "col": col not in ("attack", None),
+            }
+            if wrong := [name for name, value in given.items() if value]:
+                raise ValueError(f"{wrong[0]}: a profile is of the rules, by the score of all runs: leave it out")
+            how = self._results.report if report is None else report_of(str(report))
+            return charts.profile(overall.profiles(self._results._replace(report=how)), column.replace("_", " "))
         across = x or ("attack" if kind == "heatmap" else "rule")
         panels = None if col in (across, hue) else col
         for name, value in {"x": across, "hue": hue, "col": panels}.items():
@@ -300,8 +309,7 @@ class Result:
                 raise ValueError(f"hue: a heat map needs a column for its rows, other than that of x ({across})")
             figure = charts.heat_map(runs, across, hue, panels, words)
         else:
-            colours = None if hue == across else hue
-            figure = charts.distribution(runs, across, colours, panels, words, boxes=kind == "box")
+            figure = charts.distribution(runs, across, hue, panels, words, boxes=kind == "box")
         charts.note(figure, self._averaged((across, hue, panels), where, kind == "heatmap"))
         return figure
 

@@ -61,6 +61,28 @@ def test_a_profile_is_that_of_the_result(result):
         assert line.get_ydata() == pytest.approx(wanted["share"].to_numpy())
 
 
+def test_a_profile_is_of_the_value_that_is_asked_for(result):
+    for report in ("last", "best", "area"):
+        (axes,) = result.plot(kind="profile", report=report).axes
+        values = result.runs.assign(value=result.values(report=report))
+        for line in axes.lines:
+            own = values.loc[values["rule"] == line.get_label(), "value"].to_numpy()
+            shares = [(own >= threshold - 1e-12).mean() for threshold in line.get_xdata()]
+            assert line.get_ydata() == pytest.approx(shares)
+    last, area = (result.plot(kind="profile", report=report).axes[0].lines[0] for report in ("last", "area"))
+    assert list(last.get_xdata()) != list(area.get_xdata())
+
+
+@pytest.mark.parametrize("kind", ["box", "strip"])
+def test_a_rule_has_its_own_colour_in_every_figure(result, kind):
+    lines = {line.get_label(): line.get_color() for line in result.plot().axes[0].lines}
+    for axes in result.plot(kind=kind).axes:
+        for place, rule in enumerate(["average", "median"]):
+            near = [line for line in axes.lines if len(line.get_xdata()) and round(float(line.get_xdata()[0])) == place]
+            assert near
+            assert {line.get_color() for line in near} == {lines[rule]}
+
+
 def note(figure):
     return figure.get_supxlabel()
 
@@ -87,10 +109,16 @@ def test_a_figure_says_what_it_averages_over(result, arguments, words):
         ({"kind": "pie"}, "kind must be one of line"),
         ({"kind": "heatmap", "x": "model"}, "x must be one of"),
         ({"kind": "heatmap", "x": "rule"}, "hue: a heat map needs a column for its rows"),
-        ({"kind": "profile", "where": {"rule": "median"}}, "leave them out"),
+        ({"kind": "profile", "where": {"rule": "median"}}, "where: a profile is"),
         ({"where": {"rule": "krum"}}, "no run has rule=krum: one of average, median"),
         ({"where": {"model": "softmax"}}, "where must be one of"),
-        ({"kind": "box", "y": "speed"}, "measure must be one of"),
+        ({"kind": "box", "y": "speed"}, "y must be one of"),
+        ({"kind": "heatmap", "y": "speed"}, "y must be one of"),
+        ({"kind": "profile", "y": "speed"}, "y must be one of"),
+        ({"kind": "profile", "x": "nonsense"}, "x: a profile is"),
+        ({"kind": "profile", "hue": "nonsense"}, "hue: a profile is"),
+        ({"kind": "profile", "col": "workers.byzantine"}, "col: a profile is"),
+        ({"kind": "profile", "report": "worst"}, "worst"),
         ({"kind": "box", "report": "worst"}, "worst"),
     ],
 )
