@@ -13,6 +13,7 @@ from pathlib import Path
 
 import jax
 
+from byzax.simulator.allocation import keep_freed_memory
 from byzax.simulator.mistakes import ScenarioError
 
 # name that XLA gives its threads on the CPU, and the place where Linux lists the threads of a process
@@ -65,6 +66,8 @@ def start_with(count: int, devices: int = 1) -> None:
         # refused where it has started
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices)
+    # before its threads begin to allocate
+    keep_freed_memory()
     before = os.environ.get("NPROC")
     os.environ["NPROC"] = str(count)
     try:

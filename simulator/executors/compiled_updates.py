@@ -161,7 +161,8 @@ def build_advance(functions: Functions, kind: UpdateKind, watching: Watching, nu
             rows = _last_rows(wave, events, last) if wave.lanes else _rows_of(wave, events, sent, held)
             done = _carry_out(functions, wave, here, events, nodes, begun, rows)
             name = functions.steps[wave.step].kind
-            nodes[name] = _replaced(nodes[name], wave, events, done.state)
+            if not functions.steps[wave.step].unread:
+                nodes[name] = _replaced(nodes[name], wave, events, done.state)
             sent.append(_as_columns(functions, wave, done.message))
             if wave.lanes and functions.steps[wave.step].forges:
                 # later updates read what was sent
@@ -262,19 +263,27 @@ def _as_columns(functions: Functions, wave: Wave, message: Any) -> Any:
 
 def _replaced(states: Any, wave: Wave, events: WaveEvents, new: Any) -> Any:
     """The states of all nodes of a kind with those after the events of a wave."""
-    if wave.vacant and isinstance(states, OneNode):
-        return jax.tree.map(lambda old, each: jnp.where(events.nodes[0] < 1, each, old), states, new)
-    return (
-        new
-        if wave.whole or isinstance(states, OneNode)
-        # places of nodes that are none are left out
-        else jax.tree.map(lambda leaf, each: leaf.at[_places_of(events)].set(each), states, new)
-    )
+    if isinstance(states, OneNode):
+        return (
+            jax.tree.map(lambda old, each: jnp.where(events.nodes[0] < 1, each, old), states, new)
+            if wave.vacant
+            else new
+        )
+    places = _places_of(wave, events)
+    if isinstance(places, slice):
+        # in place, where a scatter copies
+        return jax.tree.map(
+            lambda leaf, each: jax.lax.dynamic_update_slice_in_dim(leaf, each, places.start, 0), states, new
+        )
+    # places of nodes that are none are left out
+    return jax.tree.map(lambda leaf, each: leaf.at[places].set(each), states, new)
 
 
-def _places_of(events: WaveEvents) -> Any:
-    """The places of the states of the nodes of events."""
-    return events.nodes if events.states is None else events.states
+def _places_of(wave: Wave, events: WaveEvents) -> Any:
+    """The places of the states of the nodes of events, as an index."""
+    if events.states is not None:
+        return events.states
+    return events.nodes if wave.first is None else slice(wave.first, wave.first + wave.width)
 
 
 def _last_rows(wave: Wave, events: WaveEvents, last: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -312,7 +321,7 @@ def _carry_out(
     """The results of the events of a wave, with a leading axis each."""
     step = functions.steps[wave.step]
 
-    def state_of(states: Any, places: Array) -> Any:
+    def state_of(states: Any, places: Any) -> Any:
         return states.state if isinstance(states, OneNode) else jax.tree.map(lambda leaf: leaf[places], states)
 
     public, each_public = (), None
@@ -332,13 +341,16 @@ def _carry_out(
     each = (events.nodes, events.turns, events.senders, events.versions, events.lags, events.new, rows, each_public)
     if wave.width == 1 and (step.together == "map" or isinstance(states, OneNode)):
         given = jax.tree.map(lambda leaf: leaf[0], each)
-        place = jax.tree.map(lambda leaf: leaf[0], _places_of(events))
-        done = one(here, public, (*given[:6], state_of(states, place), *given[6:]))
+        mine = (
+            states.state
+            if isinstance(states, OneNode)
+            else jax.tree.map(lambda leaf: leaf[0], state_of(states, _places_of(wave, events)))
+        )
+        done = one(here, public, (*given[:6], mine, *given[6:]))
         alone = OneNode(done.state) if isinstance(states, OneNode) else None
         done = jax.tree.map(lambda leaf: leaf[None], done._replace(state=None) if alone else done)
         return done._replace(state=alone) if alone else done
-    mine = states if wave.whole else state_of(states, _places_of(events))
-    each = (*each[:6], mine, *each[6:])
+    each = (*each[:6], state_of(states, _places_of(wave, events)), *each[6:])
 
     def some(alike: tuple[World, tuple[Any, ...]], given: Any) -> EventResult:
         each = partial(one, *alike)
@@ -365,7 +377,7 @@ def _carry_out_groups(
 
     def of(width: int) -> Callable[[Array, Array, Any, Array], tuple[Any, Array]]:
         wave = Wave(
-            groups.step, width, rows=0, seen=0, shown=groups.shown, shared=True, whole=False, reads=(), direct=False,
+            groups.step, width, rows=0, seen=0, shown=groups.shown, shared=True, first=None, reads=(), direct=False,
             padded=False, lanes=0, in_place=False,
         )  # fmt: skip
 
@@ -383,8 +395,7 @@ def _carry_out_groups(
                     f"the step {functions.steps[groups.step].name} measures jobs whose rows later updates read: "
                     "leave seen and arrays of its EventResult out, or take executor loop or ray"
                 )
-            workers = jax.tree.map(lambda leaf, new: leaf.at[_places_of(given)].set(new), workers, done.state)
-            return workers, held.at[slots].set(done.message)
+            return _replaced(workers, wave, given, done.state), held.at[slots].set(done.message)
 
         return carry_out
 

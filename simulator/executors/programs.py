@@ -138,7 +138,8 @@ class Program:
         in_order = np.tile(np.arange(network.nodes.get("worker", 0)), lanes)
         happens, count = mine >= 0, network.nodes[network.steps[step].kind]
         shown = np.where(happens, block.sender[block.first[mine + 1] - 1], 0) if shows >= 0 else np.zeros_like(mine)
-        whole = width == count and happens.all() and (block.node[mine] == np.arange(width)).all()
+        first = int(block.node[mine[0, 0]])
+        consecutive = happens.all() and (block.node[mine] == first + np.arange(width)).all()
         return Wave(
             step,
             width,
@@ -146,7 +147,7 @@ class Program:
             seen,
             self._kinds[shows] if shows >= 0 else "",
             shared=bool((shown == shown[:, :1]).all()),
-            whole=bool(whole),
+            first=first if consecutive else None,
             reads=() if lanes else tuple(np.unique(reads.wave).tolist()),
             direct=self._is_direct(form, number),
             padded=not bool(reads.there.all()),

@@ -22,7 +22,7 @@ class Wave(NamedTuple):
         seen: Number of rows that the rule sees.
         shown: Kind of the node whose last message of the update before each event reads besides; empty for none.
         shared: Whether all of them read that of one node.
-        whole: Whether they are events of all nodes of their kind, in order.
+        first: The first of their nodes, where these are the same consecutive ones in all updates; else None.
         reads: The waves of the same update whose messages they read; -1 stands for rows that are held across updates.
         direct: Whether their rows are just the messages of those waves, in order, and need not be gathered.
         padded: Whether some inboxes are filled up.
@@ -39,7 +39,7 @@ class Wave(NamedTuple):
     seen: int
     shown: str
     shared: bool
-    whole: bool
+    first: int | None
     reads: tuple[int, ...]
     direct: bool
     padded: bool
@@ -51,7 +51,7 @@ class Wave(NamedTuple):
         """The wave with what holds of the events of two blocks."""
         return self._replace(
             shared=self.shared and other.shared,
-            whole=self.whole and other.whole,
+            first=self.first if self.first == other.first else None,
             reads=tuple(sorted({*self.reads, *other.reads})),
             direct=self.direct and other.direct and self.reads == other.reads,
             padded=self.padded or other.padded,

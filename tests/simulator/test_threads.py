@@ -126,3 +126,29 @@ def test_what_is_no_number_of_threads_is_refused(monkeypatch, given):
     monkeypatch.setenv("NPROC", given)
     with pytest.raises(ValueError, match=r"\$NPROC and \$BYZAX_THREADS are numbers of threads from 1 on"):
         threads.requested()
+
+
+FAULTS = """
+import resource
+import numpy as np
+from byzax.simulator import threads
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.ones(2**22, np.float32)  # 16 MiB, allocated and freed
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20
+threads.start_with(1)
+faults()
+print(faults())
+"""
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(os, "confstr") or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""),
+    reason="glibc alone is told to keep freed memory",
+)
+def test_freed_memory_is_kept_unless_a_variable_says_otherwise():
+    kept, given_back = printed(FAULTS)[0], printed(FAULTS, MALLOC_MMAP_THRESHOLD_="1048576")[0]
+    assert int(kept[0]) < 100 < int(given_back[0])
