@@ -18,6 +18,7 @@ from byzax.aggregators.base import (
     stateless,
 )
 from byzax.aggregators.kernels.clipping import Lengths, clipped_weighted_mean, half_norms, measure_lengths
+from byzax.aggregators.kernels.distances import pairwise_distances
 from byzax.aggregators.kernels.means import mean_of, sum_of_differences
 from byzax.aggregators.kernels.measures import lengths_from, points_like
 from byzax.aggregators.kernels.normalised import NormalisedRows, normalise, squared_distances
@@ -174,7 +175,10 @@ def geometric_median(
         return result, Info(weights, taken)
 
     def aggregate(rows: Array) -> tuple[Array, Info]:
-        quick = descend(rows, tolerance, max_iterations)
+        quick = descend(rows, jnp.full(n, 1 / n, rows.dtype), jnp.asarray(0), tolerance, max_iterations)
+
+        def at_once(rows: Array, quick: WeiszfeldState, _: Array) -> tuple[Array, Array, Array]:
+            return quick.point, quick.weights, quick.iterations
 
         def search(rows: Array, quick: WeiszfeldState, _: Array) -> tuple[Array, Array, Array]:
             return on_whole(surely(rows, quick.iterations))
@@ -182,14 +186,19 @@ def geometric_median(
         def at_row(rows: Array, quick: WeiszfeldState, equal: Array) -> tuple[Array, Array, Array]:
             return rows[jnp.argmax(equal)], equal / jnp.sum(equal), quick.iterations
 
+        def by_weights(rows: Array, quick: WeiszfeldState, equal: Array) -> tuple[Array, Array, Array]:
+            weights, steps = descend_in_weights(rows, quick, tolerance, max_iterations)
+            closer = descend(rows, weights, steps, tolerance, max_iterations)
+            return lax.cond(closer.done, at_once, search, rows, closer, equal)
+
         def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
             equal, optimal = nearest_optimum(rows, quick.point, tolerance)
-            return lax.cond(optimal, at_row, search, rows, quick, equal)
+            way = jnp.where(optimal, 0, jnp.where(jnp.isfinite(quick.length), 1, 2))
+            return lax.switch(way, (at_row, by_weights, search), rows, quick, equal)
 
-        def at_once(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
-            return quick.point, quick.weights, quick.iterations
-
-        result, weights, taken = lax.cond(quick.done, at_once, slowly, rows, quick)
+        result, weights, taken = lax.cond(
+            quick.done, lambda *known: at_once(*known, quick.weights), slowly, rows, quick
+        )
         return result, Info(weights, taken)
 
     def among(rows: Array) -> AggregateAlive:
@@ -243,8 +252,8 @@ def _build_smoothed(n: int, nu: float, iterations: int, start: Start, least_rows
     return rule._replace(sharded=without_state(of_slice, iterations + (start == "mean")))
 
 
-def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldState:
-    """Weiszfeld's steps from the mean, two passes over the rows each, as long as they get on fast.
+def descend(rows: Array, weights: Array, steps: Array, tolerance: float, max_iterations: int) -> WeiszfeldState:
+    """Weiszfeld's steps, two passes over the rows each, as long as they get on fast.
 
     In many dimensions rows are nearly orthogonal as seen from the optimum, and each step makes the sum of the unit
     vectors about n times as short. The descent ends where a step does not make it `FAST` times as short, or where
@@ -252,14 +261,15 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldStat
 
     Args:
         rows: `[n, d]`.
+        weights: `[n]`, those of the rows in the first point.
+        steps: Number of steps that were taken before.
         tolerance: Length of the mean unit vector at which the descent is done.
-        max_iterations: Largest number of steps.
+        max_iterations: Largest number of steps, those taken before among them.
 
     Returns:
-        The last state; its point is an answer where it is `done`.
+        The last state; its point is an answer where it is `done`. Its length is +inf where floats do not hold it.
     """
     n, _ = rows.shape
-    dtype = rows.dtype
 
     def step(descent: WeiszfeldState) -> WeiszfeldState:
         point = descent.point
@@ -268,7 +278,7 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldStat
         weights = jnp.where(sound, 1 / jnp.sqrt(jnp.where(sound, to_squared, 1)), 1)
         total = jnp.sum(weights)
         mean = jnp.matmul(weights / total, rows, precision=lax.Precision.HIGHEST)
-        length = total * jnp.linalg.norm(mean - point)
+        length = jnp.where(sound, total * jnp.linalg.norm(mean - point), jnp.inf)
         return WeiszfeldState(
             point=mean,
             weights=weights / total,
@@ -282,14 +292,53 @@ def descend(rows: Array, tolerance: float, max_iterations: int) -> WeiszfeldStat
         return descent.fast & ~descent.done & (descent.iterations < max_iterations)
 
     first = WeiszfeldState(
-        point=jnp.matmul(jnp.full(n, 1 / n, dtype), rows, precision=lax.Precision.HIGHEST),
-        weights=jnp.zeros(n, dtype),
-        length=jnp.asarray(jnp.inf, dtype),
+        point=jnp.matmul(weights, rows, precision=lax.Precision.HIGHEST),
+        weights=jnp.zeros_like(weights),
+        length=jnp.asarray(jnp.inf, rows.dtype),
         fast=jnp.asarray(True),
         done=jnp.asarray(False),
-        iterations=jnp.asarray(0),
+        iterations=steps,
     )
     return lax.while_loop(going_on, step, first)
+
+
+def descend_in_weights(
+    rows: Array, quick: WeiszfeldState, tolerance: float, max_iterations: int
+) -> tuple[Array, Array]:
+    """Weiszfeld's steps in the weights of the rows, where they are slow: O(n²) each once distances are known.
+
+        |x_i - z|² = sum_j w_j D_ij - 1/2 sum_jk w_j w_k D_jk,  D_ij = |x_i - x_j|²,  z = sum_j w_j x_j
+
+    Args:
+        rows: `[n, d]`.
+        quick: Where the steps over rows ended.
+        tolerance: As of `descend`; the steps end at half of it.
+        max_iterations: Largest number of steps, those of `quick` among them.
+
+    Returns:
+        The weights `[n]`, and the number of steps. What they are worth is for a step over the rows to say.
+    """
+    n = len(rows)
+    squared = pairwise_distances(rows).squared
+
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        weights, _, steps = state
+        apart = jnp.matmul(squared, weights, precision=lax.Precision.HIGHEST)
+        to_squared = apart - 0.5 * jnp.sum(weights * apart)
+        inverse = jnp.where(to_squared > 0, 1 / jnp.sqrt(jnp.where(to_squared > 0, to_squared, 1)), 0)
+        total = jnp.sum(inverse)
+        moved = inverse / total - weights
+        way = -0.5 * jnp.sum(moved * jnp.matmul(squared, moved, precision=lax.Precision.HIGHEST))
+        length = total * jnp.sqrt(jnp.maximum(way, 0))
+        return weights + moved, length, steps + 1
+
+    def going_on(state: tuple[Array, Array, Array]) -> Array:
+        _, length, steps = state
+        return (length > 0.5 * tolerance * n) & (steps < max_iterations)
+
+    start = quick.weights, jnp.asarray(jnp.inf, rows.dtype), quick.iterations
+    weights, _, steps = lax.while_loop(going_on, step, start)
+    return weights, steps
 
 
 def nearest_optimum(rows: Array, point: Array, tolerance: float) -> tuple[Array, Array]:

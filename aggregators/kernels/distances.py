@@ -130,10 +130,8 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
     n, d = rows.shape
     width = d if d <= 2 * BLOCK else BLOCK
     index = jnp.arange(n)
+    half = max(1, 5 * n // 8)
     itself = jnp.eye(n, dtype=bool)
-
-    def seen_from(leader: Array, columns: Array) -> Array:
-        return half_difference(columns, _with_finite(columns[leader]))
 
     def radius_of(place: Array, leader: Array) -> Array:
         return largest_entry(half_difference(rows[place], _with_finite(rows[leader])))
@@ -145,18 +143,35 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
             (index, leader),
         )
 
-    def products(leader: Array, radius: Array) -> Array:
-        factor = power_of_two(-exponents(radius), rows.dtype)[:, None]
+    def products(leader: Array, radius: Array, seen: Array | None = None) -> Array:
+        """The products of rows as seen from their leaders.
+
+        Args:
+            leader: `[]` or `[n]`, a row for each.
+            radius: `[n]`, the largest half difference from it.
+            seen: `[m]`, rows whose products are wanted, all by default.
+
+        Returns:
+            `[n, n]`, 0 for other rows.
+        """
+        of = slice(None) if seen is None else seen
+        leaders = leader if seen is None else leader[seen]
+        factor = power_of_two(-exponents(radius[of]), rows.dtype)[:, None]
+        count = n if seen is None else len(seen)
 
         def add(part: Part, new: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
             total, lost = sums
-            halves = jnp.where(finite[:, None] & new, seen_from(leader, part(rows)) * factor, 0)
+            columns = part(rows)
+            difference = half_difference(columns[of], _with_finite(columns[leaders]))
+            halves = jnp.where(finite[of, None] & new, difference * factor, 0)
             term = jnp.matmul(halves, halves.T, precision=lax.Precision.HIGHEST) - lost
             # Kahan: what a sum rounds away is taken from the next term, however many blocks there are
             return total + term, ((total + term) - total) - term
 
-        total, _ = fold_blocks(d, width, add, (no_products, no_products))
-        return jnp.where(index[:, None] < index[None, :], total, total.T)  # else not quite symmetric
+        none = jnp.zeros((count, count), rows.dtype)
+        total, _ = fold_blocks(d, width, add, (none, none))
+        total = jnp.where(index[:count, None] < index[None, :count], total, total.T)  # else not quite symmetric
+        return total if seen is None else no_products.at[seen[:, None], seen].set(total)
 
     def close(pairs: PairwiseState, leader: Array, radius: Array, product: Array) -> PairwiseState:
         """Row i is seen from row leader[i]; the product is of halves, each row in a power of two of its own."""
@@ -176,12 +191,21 @@ def _measure_pairs(rows: Array, into: Callable[[Array, Array, Array], Array]) ->
         )
 
     def look_closer(pairs: PairwiseState) -> PairwiseState:
-        leader = jnp.min(jnp.where(pairs.pending | itself, index, n), axis=1)
+        # the row with most pending pairs among those that a row has some with: it is in the middle of a cluster
+        degree = jnp.sum(pairs.pending, axis=1)
+        leader = jnp.argmax(jnp.where(pairs.pending | itself, degree, -1), axis=1).astype(index.dtype)
         radius = jnp.where(finite, radii(leader), 0)
         # rows that are equal to their leader are seen without a product
         different = (radius[:, None] > 0) | (radius[None, :] > 0)
-        wanted = jnp.any(pairs.pending & (leader == leader[:, None]) & different)
-        product = lax.cond(wanted, products, lambda *_: no_products, leader, radius)
+        seen = jnp.any(pairs.pending & (leader == leader[:, None]) & different, axis=1)
+        # a cluster of Byzantine rows is smaller than half of all: the products among so few are a quarter of the work
+        product = lax.switch(
+            jnp.where(jnp.any(seen), 1 + (jnp.sum(seen) > half), 0),
+            (lambda *_: no_products, products, lambda leader, radius, _: products(leader, radius)),
+            leader,
+            radius,
+            jnp.argsort(~seen, stable=True)[:half],
+        )
         return close(pairs, leader, radius, product)
 
     # at first one leader for all, as a number: a slice is faster than looking up a leader for each
