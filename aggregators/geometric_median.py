@@ -187,8 +187,8 @@ def geometric_median(
             return rows[jnp.argmax(equal)], equal / jnp.sum(equal), quick.iterations
 
         def by_weights(rows: Array, quick: WeiszfeldState, equal: Array) -> tuple[Array, Array, Array]:
-            weights, steps = descend_in_weights(rows, quick, tolerance, max_iterations)
-            closer = descend(rows, weights, steps, tolerance, max_iterations)
+            weights = descend_in_weights(rows, quick.weights, tolerance, max_iterations)
+            closer = descend(rows, weights, quick.iterations, tolerance, max_iterations)
             return lax.cond(closer.done, at_once, search, rows, closer, equal)
 
         def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
@@ -302,21 +302,19 @@ def descend(rows: Array, weights: Array, steps: Array, tolerance: float, max_ite
     return lax.while_loop(going_on, step, first)
 
 
-def descend_in_weights(
-    rows: Array, quick: WeiszfeldState, tolerance: float, max_iterations: int
-) -> tuple[Array, Array]:
+def descend_in_weights(rows: Array, weights: Array, tolerance: float, most: int) -> Array:
     """Weiszfeld's steps in the weights of the rows, where they are slow: O(n²) each once distances are known.
 
         |x_i - z|² = sum_j w_j D_ij - 1/2 sum_jk w_j w_k D_jk,  D_ij = |x_i - x_j|²,  z = sum_j w_j x_j
 
     Args:
         rows: `[n, d]`.
-        quick: Where the steps over rows ended.
+        weights: `[n]`, those of the first point.
         tolerance: As of `descend`; the steps end at half of it.
-        max_iterations: Largest number of steps, those of `quick` among them.
+        most: Largest number of steps.
 
     Returns:
-        The weights `[n]`, and the number of steps. What they are worth is for a step over the rows to say.
+        The weights `[n]`. What they are worth is for a step over the rows to say.
     """
     n = len(rows)
     squared = pairwise_distances(rows).squared
@@ -329,16 +327,13 @@ def descend_in_weights(
         total = jnp.sum(inverse)
         moved = inverse / total - weights
         way = -0.5 * jnp.sum(moved * jnp.matmul(squared, moved, precision=lax.Precision.HIGHEST))
-        length = total * jnp.sqrt(jnp.maximum(way, 0))
-        return weights + moved, length, steps + 1
+        return weights + moved, total * jnp.sqrt(jnp.maximum(way, 0)), steps + 1
 
     def going_on(state: tuple[Array, Array, Array]) -> Array:
         _, length, steps = state
-        return (length > 0.5 * tolerance * n) & (steps < max_iterations)
+        return (length > 0.5 * tolerance * n) & (steps < most)
 
-    start = quick.weights, jnp.asarray(jnp.inf, rows.dtype), quick.iterations
-    weights, _, steps = lax.while_loop(going_on, step, start)
-    return weights, steps
+    return lax.while_loop(going_on, step, (weights, jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(0)))[0]
 
 
 def nearest_optimum(rows: Array, point: Array, tolerance: float) -> tuple[Array, Array]:
