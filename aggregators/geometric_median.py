@@ -27,6 +27,7 @@ from byzax.options import OptionError, checked
 
 Start = Literal["zero", "mean"]
 FAST = 4  # times as short as before: what a step of Weiszfeld must make the sum of the unit vectors
+SLOW_STEPS = 40  # in the weights; where they do not suffice the optimum is next to a row, and Newton's are better
 CLOSE = 16  # squared: how much closer to the point than to 0 a row may be for Weiszfeld's steps
 HALVINGS = 30  # of the interval [0, LONGEST] in which a step length is searched
 LONGEST = 16.0
@@ -187,7 +188,7 @@ def geometric_median(
             return rows[jnp.argmax(equal)], equal / jnp.sum(equal), quick.iterations
 
         def by_weights(rows: Array, quick: WeiszfeldState, equal: Array) -> tuple[Array, Array, Array]:
-            weights = descend_in_weights(rows, quick.weights, tolerance, max_iterations)
+            weights = descend_in_weights(rows, quick.weights, tolerance)
             closer = descend(rows, weights, quick.iterations, tolerance, max_iterations)
             return lax.cond(closer.done, at_once, search, rows, closer, equal)
 
@@ -302,7 +303,7 @@ def descend(rows: Array, weights: Array, steps: Array, tolerance: float, max_ite
     return lax.while_loop(going_on, step, first)
 
 
-def descend_in_weights(rows: Array, weights: Array, tolerance: float, most: int) -> Array:
+def descend_in_weights(rows: Array, weights: Array, tolerance: float) -> Array:
     """Weiszfeld's steps in the weights of the rows, where they are slow: O(n²) each once distances are known.
 
         |x_i - z|² = sum_j w_j D_ij - 1/2 sum_jk w_j w_k D_jk,  D_ij = |x_i - x_j|²,  z = sum_j w_j x_j
@@ -310,8 +311,7 @@ def descend_in_weights(rows: Array, weights: Array, tolerance: float, most: int)
     Args:
         rows: `[n, d]`.
         weights: `[n]`, those of the first point.
-        tolerance: As of `descend`; the steps end at half of it.
-        most: Largest number of steps.
+        tolerance: As of `descend`; the steps end at a part of it, or after `SLOW_STEPS`.
 
     Returns:
         The weights `[n]`. What they are worth is for a step over the rows to say.
@@ -331,7 +331,7 @@ def descend_in_weights(rows: Array, weights: Array, tolerance: float, most: int)
 
     def going_on(state: tuple[Array, Array, Array]) -> Array:
         _, length, steps = state
-        return (length > 0.5 * tolerance * n) & (steps < most)
+        return (FAST**2 * length > tolerance * n) & (steps < SLOW_STEPS)
 
     return lax.while_loop(going_on, step, (weights, jnp.asarray(jnp.inf, rows.dtype), jnp.asarray(0)))[0]
 
