@@ -192,14 +192,12 @@ def geometric_median(
             closer = descend(rows, weights, quick.iterations, tolerance, max_iterations)
             return lax.cond(closer.done, at_once, search, rows, closer, equal)
 
-        def slowly(rows: Array, quick: WeiszfeldState) -> tuple[Array, Array, Array]:
+        def slowly(rows: Array, quick: WeiszfeldState, _: Array) -> tuple[Array, Array, Array]:
             equal, optimal = nearest_optimum(rows, quick.point, tolerance)
             way = jnp.where(optimal, 0, jnp.where(jnp.isfinite(quick.length), 1, 2))
             return lax.switch(way, (at_row, by_weights, search), rows, quick, equal)
 
-        result, weights, taken = lax.cond(
-            quick.done, lambda *known: at_once(*known, quick.weights), slowly, rows, quick
-        )
+        result, weights, taken = lax.cond(quick.done, at_once, slowly, rows, quick, quick.weights)
         return result, Info(weights, taken)
 
     def among(rows: Array) -> AggregateAlive:

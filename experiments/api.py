@@ -21,6 +21,7 @@ from byzax.experiments.study_files import skipped_combinations, skipped_lines
 from byzax.simulator import interrupts
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import Expansion, expand
+from byzax.simulator.config.measures import MEASURE_COLUMNS
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study
 from byzax.simulator.diagnostics import Update
@@ -211,7 +212,8 @@ def load(folder: str | Path) -> Result:
     found = report.read([place])
     for line in found.damaged:
         warnings.warn(line, stacklevel=2)
-    columns = [*found.curves.columns[: list(found.curves.columns).index("status")], *METRICS]
+    columns = [*found.curves.columns[: list(found.curves.columns).index("status")]]
+    columns += [name for name in found.curves if name in METRICS or name in MEASURE_COLUMNS]
     metrics: Any = found.curves[columns]
     return Result(place, found.frame, metrics, found)
 

@@ -12,6 +12,7 @@ from byzax.experiments.records import COUNTED, MEASURED, METRICS, SENT, TIMES, D
 from byzax.experiments.scores import score_of
 from byzax.experiments.settings import differing_keys, setting_text
 from byzax.simulator.config.executors import ReportField
+from byzax.simulator.config.measures import MEASURE_COLUMNS
 
 NUMBERS = ["degraded_at", "time_s", "gradients", "wall_s", "classes"]
 DETAIL = ["step", "time_s", "gradients", "wall_s", *MEASURED, *SENT, "epsilon", *TIMES, "classes", "digest", "reason"]
@@ -110,6 +111,8 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
         known = summary.settings
         varied = {key: setting_text(known, key) if known else summary.others.get(key, "-") for key in keys}
         ended = {key: getattr(summary, key) for key in DETAIL}
+        if chosen := [name for name in record.metrics if name in MEASURE_COLUMNS and len(record.metrics)]:
+            ended |= record.metrics[chosen].iloc[-1].to_dict()
         if summary.status == "running" and len(record.metrics):
             # killed: only the metrics hold its last measurements
             ended |= record.metrics[METRICS].iloc[-1].to_dict()
@@ -129,6 +132,7 @@ def _frame(records: dict[str, Record], joined: bool) -> pd.DataFrame:
             }
         )
     columns = ["study", "run", "rule", "attack", *keys, "seed", "status", "of", "degraded_at", *DETAIL]
+    columns += [name for name in MEASURE_COLUMNS if any(name in row for row in rows)]
     frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys([*MEASURED, *TIMES, *NUMBERS], float))
     # results from before cells knew how many runs they have
     frame["of"] = frame["of"].fillna(frame.groupby("study")["seed"].transform("nunique")).astype(int)

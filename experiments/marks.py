@@ -37,7 +37,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 # What the folder of a run holds.
 RUN_FILES = (
     "scenario.yaml", "metrics.csv", "updates.csv", "params.npz", "workers.csv", "ages.csv", "timeline.npz",
-    "versions.json", "summary.json", "error.txt", "weights.csv", "update-*.npz",
+    "versions.json", "summary.json", "error.txt", "weights.csv", "classes.csv", "confusion.csv",
+    "update-*.npz",
     "snapshot.npz",
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from byzax.simulator.config.measures import MEASURE_COLUMNS
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic, Update
 
 MEASURED = [*Evaluation._fields]
@@ -205,7 +206,8 @@ def read_metrics(folder: Path) -> pd.DataFrame:
         Damaged: Where the file is missing or damaged.
     """
     path = folder / "metrics.csv"
-    metrics = _numbers(path, ["step", "time_s", "gradients", "test_loss", "test_accuracy"]).reindex(columns=METRICS)
+    found = _numbers(path, ["step", "time_s", "gradients", "test_loss", "test_accuracy"])
+    metrics = found.reindex(columns=[*METRICS, *(name for name in MEASURE_COLUMNS if name in found)])
     places = metrics[["step", "time_s", "gradients"]].to_numpy()
     steps = places[:, 0]
     if not (np.isfinite(places).all() and (places >= 0).all() and (steps == np.floor(steps)).all()):
@@ -244,6 +246,40 @@ def read_weights(folder: Path) -> pd.DataFrame | None:
     """
     path = folder / "weights.csv"
     return _by_update(path, ["0"]) if path.exists() else None
+
+
+def read_classes(folder: Path) -> pd.DataFrame | None:
+    """Reads the accuracy on the test samples of each label at the evaluations of a run.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        One row per evaluation: `step`, and a column for each label, `0` to `classes - 1`; None where it was not
+        measured.
+
+    Raises:
+        Damaged: Where the file is damaged.
+    """
+    path = folder / "classes.csv"
+    return _numbers(path, ["step", "0"]).astype({"step": int}) if path.exists() else None
+
+
+def read_confusion(folder: Path) -> pd.DataFrame | None:
+    """Reads the confusion matrix of the last model of a run.
+
+    Args:
+        folder: The folder of the run.
+
+    Returns:
+        One row per label: `label`, the number of its test samples with each prediction (`0` to `classes - 1`), and of
+        those without one (`none`); None where it was not measured.
+
+    Raises:
+        Damaged: Where the file is damaged.
+    """
+    path = folder / "confusion.csv"
+    return _numbers(path, ["label", "0", "none"]).astype(int) if path.exists() else None
 
 
 def _by_update(path: Path, columns: Sequence[str]) -> pd.DataFrame:

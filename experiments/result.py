@@ -14,10 +14,20 @@ import pandas as pd
 
 from byzax.experiments import charts, marks, outputs, overall, plots
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
-from byzax.experiments.records import METRICS, Damaged, read_params, read_recorded, read_updates, read_weights
+from byzax.experiments.records import (
+    METRICS,
+    Damaged,
+    read_classes,
+    read_confusion,
+    read_params,
+    read_recorded,
+    read_updates,
+    read_weights,
+)
 from byzax.experiments.reported import report_of, report_values
-from byzax.experiments.scores import Score, score_of
+from byzax.experiments.scores import score_named, score_of
 from byzax.experiments.statistics import compare_pairs, holm, mean_interval
+from byzax.simulator.config.measures import MEASURE_COLUMNS
 from byzax.simulator.diagnostics import Update
 from byzax.simulator.mistakes import ScenarioError, quote, shorten
 
@@ -61,7 +71,8 @@ def _temporary(folder: Path) -> TemporaryFolder | None:
 class Result:
     """The results of a study, read from its folder. Equal to nothing but itself; hashable.
 
-    Its tables are in memory; `params`, `updates`, `weights`, `recorded` and `save` read the folder, and raise
+    Its tables are in memory; `params`, `updates`, `weights`, `selection`, `classes`, `confusion`, `recorded` and `save`
+    read the folder, and raise
     ScenarioError where that, or a file in it, is gone or damaged.
 
     Attributes:
@@ -103,17 +114,43 @@ class Result:
             One row per run, update and worker: `step` (as in `updates`), `worker` (from 0), `weight`; NaN where the
             rule gives none.
         """
-        read = {name: self._read(name, read_weights) for name in self.runs["run"]}
-        # runs may have different numbers of workers
-        long = {
-            name: wide.melt("step", var_name="worker", value_name="weight")
-            for name, wide in read.items()
-            if wide is not None
-        }
-        if not long:
-            return pd.DataFrame(columns=[*self._settings(), "step", "worker", "weight"])
-        found = self._joined(long).astype({"worker": int})
-        return found.sort_values(["run", "step", "worker"], kind="stable").reset_index(drop=True)
+        return self._long(read_weights, "step", "worker", "weight")
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        """The weight that the rule gave to Byzantine rows in each run.
+
+        Returns:
+            One row per run: the columns of a setting, `byzantine_weight` (the mean over its updates of the share of
+            all weight) and `byzantine_chosen` (the share of its updates in which a Byzantine row had weight); NaN
+            where the rule gives no weights.
+        """
+        rows = []
+        for name in self.runs["run"]:
+            weight: Any = self._read(name, read_updates)["byzantine_weight"].dropna()
+            rows.append({"run": name, "byzantine_weight": weight.mean(), "byzantine_chosen": (weight > 0).mean()})
+        numbers = pd.DataFrame(rows, columns=["run", "byzantine_weight", "byzantine_chosen"])
+        return self.runs[self._settings()].merge(numbers, on="run")
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """The accuracy on the test samples of each label, where `measure: class_accuracy` asked for it.
+
+        Returns:
+            One row per run, evaluation and label: the columns of a setting, `step`, `label`, `accuracy`; NaN for a
+            label without a test sample.
+        """
+        return self._long(read_classes, "step", "label", "accuracy")
+
+    @property
+    def confusion(self) -> dict[str, np.ndarray]:
+        """The confusion matrix of the last model of each run that has one, by the name of the run.
+
+        Where `measure: confusion` asked for it: `[classes, classes + 1]`, the number of test samples of each label
+        (rows) with each prediction; in the last column are those with none, as where an output is NaN.
+        """
+        read = {name: self._read(name, read_confusion) for name in self.runs["run"]}
+        return {name: found.drop(columns="label").to_numpy() for name, found in read.items() if found is not None}
 
     def recorded(self, run: str | None = None) -> list[Update]:
         """The updates that `record: {rows: ...}` kept, in order, as `simulate` gives them.
@@ -284,7 +321,7 @@ class Result:
         if kind == "line":
             return self._lines(x or "step", y, hue or "rule", col, where)
         column = y or score_of(self.runs).column
-        _known("y", column, METRICS)
+        _known("y", column, self._measurements())
         if kind == "profile":
             given = {
                 "x": x,
@@ -316,7 +353,7 @@ class Result:
     def _lines(self, x: str, y: str | None, hue: str, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
         column = y or score_of(self.runs).column
         _known("x", x, ("step", "time_s", "gradients", "wall_s"))
-        _known("y", column, METRICS)
+        _known("y", column, self._measurements())
         for name, value in {"hue": hue, **({} if col is None else {"col": col})}.items():
             _known(name, value, self._settings())
         figure = plots.compare(self._chosen(self._results.curves, where), x, column, hue, col)
@@ -374,10 +411,12 @@ class Result:
     def _reported(self, measure: str | None, report: str | int | None) -> pd.DataFrame:
         """The runs with their `value`."""
         column = measure or score_of(self.runs).column
-        _known("measure", column, METRICS)
+        _known("measure", column, self._measurements())
         how = self._results.report if report is None else report_of(str(report))
-        score = Score(column, column, column, "", higher_is_better="accuracy" in column)
-        return self.runs.assign(value=report_values(self.runs, self._results.curves, score, how))
+        return self.runs.assign(value=report_values(self.runs, self._results.curves, score_named(column), how))
+
+    def _measurements(self) -> list[str]:
+        return [name for name in self.metrics if name in METRICS or name in MEASURE_COLUMNS]
 
     def _settings(self) -> list[str]:
         columns = list(self.runs.columns)
@@ -398,6 +437,17 @@ class Result:
             return reader(folder)
         except Damaged as error:
             raise ScenarioError(damage_line(folder, error)) from None
+
+    def _long(self, reader: Callable[[Path], pd.DataFrame | None], index: str, name: str, value: str) -> pd.DataFrame:
+        """Wide tables of runs as one with a row for each number; runs may have different numbers of columns."""
+        read = {run: self._read(run, reader) for run in self.runs["run"]}
+        long = {
+            run: wide.melt(index, var_name=name, value_name=value) for run, wide in read.items() if wide is not None
+        }
+        if not long:
+            return pd.DataFrame(columns=[*self._settings(), index, name, value])
+        found = self._joined(long).astype({name: int})
+        return found.sort_values(["run", index, name], kind="stable").reset_index(drop=True)
 
     def _joined(self, parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         settings = self.runs[self._settings()]

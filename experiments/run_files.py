@@ -17,9 +17,11 @@ from byzax.experiments.strict_yaml import dump
 from byzax.experiments.versions import described_versions
 from byzax.experiments.writing import atomically, json_text, sync, write_errors, write_json, write_text
 from byzax.simulator import snapshots
+from byzax.simulator.config.measures import ClassAccuracy, ConfusionMatrix, Measure, columns_of, recalls
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic
 from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
+from byzax.simulator.measuring import subject
 from byzax.simulator.snapshots import Snapshot
 from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import Timeline, truncate
@@ -51,7 +53,9 @@ def begin(folder: Path, run: Entry) -> None:
         (here / "scenario.yaml").write_text(dump(described(run)))
         (here / "versions.json").write_text(about)
         # not waited for: what a power cut leaves of a run that has just begun begins again
-        _write_table(here / "metrics.csv", [METRICS])
+        _write_table(here / "metrics.csv", [[*METRICS, *columns_of(run.scenario.measure)]])
+        if _measures(run, ClassAccuracy):
+            _write_table(here / "classes.csv", [("step", *range(_classes(run)))])
         _write_table(here / "updates.csv", [("step", *Diagnostics._fields)])
         if run.scenario.record.weights:
             _write_table(here / "weights.csv", [("step", *range(run.scenario.workers.total))])
@@ -85,12 +89,14 @@ def resume(folder: Path, run: Entry, snapshot: Snapshot) -> list[Checkpoint]:
     here = folder / "runs" / run.slug
     evaluated = snapshot.evaluations[-1].step
     with write_errors(here):
-        for name in ("metrics.csv", "updates.csv", "weights.csv"):
+        for name in ("metrics.csv", "updates.csv", "weights.csv", "classes.csv"):
             if (here / name).exists():
                 _cut(here / name, evaluated)
         for path in marks.run_files(here):
             number = re.fullmatch(r"update-(\d+)\.npz", path.name)
-            if path.name in ("workers.csv", "ages.csv", "error.txt") or (number and int(number[1]) >= evaluated):
+            if path.name in ("workers.csv", "ages.csv", "confusion.csv", "error.txt") or (
+                number and int(number[1]) >= evaluated
+            ):
                 path.unlink()
         # the executor may be another one
         write_text(here / "scenario.yaml", dump(described(run)))
@@ -152,6 +158,13 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
     tables = {"metrics.csv": [row]}
+    if run.scenario.measure:
+        about = subject(run.scenario.run)
+        confusion = about.confusion(checkpoint.params)
+        values = [value for each in run.scenario.measure for value in each.values(confusion, about.shares)]
+        tables = {"metrics.csv": [(*row, *values)]}
+        if _measures(run, ClassAccuracy):
+            tables["classes.csv"] = [(checkpoint.step, *recalls(confusion))]
     tables["updates.csv"] = [*zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True)]
     if checkpoint.weights is not None:
         tables["weights.csv"] = [(step, *each) for step, each in zip(steps, checkpoint.weights.tolist(), strict=True)]
@@ -193,6 +206,10 @@ def finish(
         if seen and len(seen[-1].params):
             last = seen[-1]
             atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
+            if _measures(run, ConfusionMatrix):
+                counts = subject(run.scenario.run).confusion(last.params).tolist()
+                heading = ("label", *range(len(counts)), "none")
+                _write_table(here / "confusion.csv", [heading, *((label, *each) for label, each in enumerate(counts))])
         lost = _lost(seen[-1]) if seen else {}
         losses = [lost_in_words(of_kind, word) for word, of_kind in lost.items()]
         summary = _summary(run, status, "; ".join(filter(None, (reason, *losses))))
@@ -247,6 +264,14 @@ def _lost(last: Checkpoint) -> dict[str, dict[int, int]]:
     happened = truncate(last.timeline, last.step)
     lost = {"worker": happened.lost, "server": happened.lost_servers}
     return {word: {node: step for step, node in pairs.tolist()} for word, pairs in lost.items() if len(pairs)}
+
+
+def _measures(run: Entry, kind: type[Measure]) -> bool:
+    return any(isinstance(each, kind) for each in run.scenario.measure)
+
+
+def _classes(run: Entry) -> int:
+    return load_data(run.scenario.data).classes or 0
 
 
 def _shown(evaluation: Evaluation, hidden: Sequence[str]) -> Evaluation:

@@ -6,6 +6,7 @@ And the success of a backdoor, where there is one.
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from byzax.simulator.config.measures import MEASURE_COLUMNS
 from byzax.simulator.diagnostics import Evaluation
 
 if TYPE_CHECKING:
@@ -45,6 +46,20 @@ def score_of(runs: "pd.DataFrame") -> Score:
         The loss where no data set has classes, else the accuracy.
     """
     return LOSS if bool(runs["classes"].isna().all()) else ACCURACY
+
+
+def score_named(column: str) -> Score:
+    """A measurement as a score.
+
+    Args:
+        column: A column of metrics.
+
+    Returns:
+        The score; more is better of accuracies, and less of all others.
+    """
+    known = {score.column: score for score in (ACCURACY, SUCCESS, LOSS)}
+    words, digits = column.replace("_", " "), ".3f" if column in MEASURE_COLUMNS else ".4g"
+    return known.get(column, Score(column, words, column, digits, higher_is_better=column.endswith("accuracy")))
 
 
 def score_text(evaluation: Evaluation, measure: str | None = None) -> str:

@@ -21,7 +21,7 @@ from byzax.experiments.gathering import (
 from byzax.experiments.names import counted, joined
 from byzax.experiments.records import TIMES, Record
 from byzax.experiments.reported import report_values, report_words
-from byzax.experiments.scores import SUCCESS, Score, score_of
+from byzax.experiments.scores import SUCCESS, Score, score_named, score_of
 from byzax.experiments.settings import settings_line, shared_settings
 from byzax.experiments.statistics import (
     LEVEL,
@@ -34,6 +34,7 @@ from byzax.experiments.statistics import (
     signed_rank_p,
     worst_interval,
 )
+from byzax.simulator.config.measures import MEASURE_COLUMNS
 
 # Smallest number of values with a standard deviation.
 FEWEST = 3
@@ -307,7 +308,8 @@ def text_rows(listed: Table) -> tuple[list[str], list[list[str]]]:
 def tables(results: Results) -> list[Table]:
     """All tables of results: of whole runs, and at equal time and work where these differ.
 
-    Runs with classes and runs with values have tables of their own, and so has the success of backdoors.
+    Runs with classes and runs with values have tables of their own, and so have the success of backdoors and each
+    column of `measure`.
 
     Args:
         results: The results.
@@ -338,6 +340,10 @@ def tables(results: Results) -> list[Table]:
     backdoors = frame.loc[frame["attack_success"].notna()]
     if len(backdoors):
         add_reported(backdoors, SUCCESS)
+    for column in (name for name in MEASURE_COLUMNS if name in frame):
+        measured = frame.loc[frame[column].notna()]
+        if len(measured):
+            add_reported(measured, score_named(column))
     return listed
 
 

@@ -131,7 +131,8 @@ def plan_tuning(
         if "=" not in text:
             raise ScenarioError(f"--over {text}: values are needed, such as --over {text}=[0.01,0.1]")
     try:
-        expansion = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)], raw)
+        # test samples are not looked at
+        expansion = study.load(path, [*overrides, "measure=[]", *(f"grid.{text}" for text in asked)], raw)
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
     for cell in expansion.cells:

@@ -104,7 +104,7 @@ def build(run: Run, rows_seen: int, mesh: MeshShape = ONE_DEVICE) -> Core:
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=_sampled(run) is not None)
     rule = over_columns(build_rule(rule_of(run)[1], run.pre, rows_seen, f_of_rule(run, rows_seen)), mesh)
     # equal but for their seeds: compiled once
-    model = _model(run.model.replace(seed=None), run.data.replace(seed=None))
+    model = model_of(run.model.replace(seed=None), run.data.replace(seed=None))
     optimizer = _optimizer(run)
     classes = load(run.data).classes
     judge = None if run.filter is None else _filter(run.filter, n, run.workers.declared)
@@ -216,7 +216,7 @@ def build_agreement(run: Run, rule: Part, attack: Part, servers: int, byzantine:
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
     count_samples = build_count_samples(adversary, ranks_of_rows)
     made = build_rule(rule, (), models_seen, min(byzantine, (models_seen - 1) // 2))
-    model, batch_size = _model(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
+    model, batch_size = model_of(run.model.replace(seed=None), run.data.replace(seed=None)), run.data.batch_size
     make_context = build_context(model, batch_size, _server_row(run), take_aggregate)
     aggregate = build_aggregate(made, None, None, False, False)
     return Agreement(
@@ -281,7 +281,7 @@ def build_sliced_update(run: Run, rows_seen: int) -> SlicedUpdate:
     ranks_of_rows = build_ranks_of_rows(ranks, changing=False)
     is_byzantine = build_is_byzantine(adversary, ranks, ranks_of_rows, changing=False)
     count_samples = build_count_samples(adversary, ranks_of_rows)
-    model, optimizer = _model(run.model.replace(seed=None), run.data.replace(seed=None)), _optimizer(run)
+    model, optimizer = model_of(run.model.replace(seed=None), run.data.replace(seed=None)), _optimizer(run)
     move = build_move_model(optimizer, run.sends_models)
     make_context = build_context(model, run.data.batch_size, _server_row(run), move)
 
@@ -345,7 +345,7 @@ _compiled, _mean_of_groups = compiled_once(jax.jit), compiled_once(build_mean_of
 
 def _server_row(run: Run) -> ServerRow:
     """The server's own row, made as workers make theirs."""
-    model, classes = _model(run.model.replace(seed=None), run.data.replace(seed=None)), load(run.data).classes
+    model, classes = model_of(run.model.replace(seed=None), run.data.replace(seed=None)), load(run.data).classes
     how, augment, batch_size = worker_training(run), build_augmentation(run.data.augment), run.data.batch_size
     # its samples are its own
     how = how._replace(batches="replacement", privacy=None)
@@ -409,7 +409,16 @@ def _optimizer_of(part: Part, updates: int, max_norm: float | None) -> optax.Gra
 
 
 @file_cache(maxsize=128)
-def _model(part: Part, data: DataPart) -> Model:
+def model_of(part: Part, data: DataPart) -> Model:
+    """The model of a run.
+
+    Args:
+        part: The model's description.
+        data: The data it is made for.
+
+    Returns:
+        The model, one for equal descriptions.
+    """
     part.reads_files()
     dataset = load(data)
     return build_part(part, dataset.x.shape[1:], dataset.classes)

@@ -189,6 +189,68 @@ class Evaluate(Protocol):
         ...
 
 
+def build_predict(model: Model, world: World, params: Array) -> Callable[[Array], Array]:
+    """The predictions of a model, by its statistics of the training samples where it has a norm over the batch.
+
+    Args:
+        model: The model.
+        world: Arrays of the run.
+        params: `[d]`.
+
+    Returns:
+        A function of samples `[b, ...]` that gives outputs.
+    """
+    if model.statistics is None:
+        return lambda x: model.predict(params, x)
+    measured = model.statistics(params, scaled_samples(world, world.train[:EVALUATED_AT_ONCE]))
+    return lambda x: model.predict(params, x, measured)
+
+
+def _judge_all(judge: Callable[[Array], tuple[Array, ...]], positions: Array) -> list[Array]:
+    """What is said of each sample, `EVALUATED_AT_ONCE` together, in order."""
+    whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
+    parts = []
+    if len(rest):
+        # a full batch where there are enough samples: one shape of the model's functions is compiled
+        filled = jnp.asarray(positions)[-EVALUATED_AT_ONCE:]
+        parts.append(jax.tree.map(lambda each: each[-len(rest) :], judge(filled)))
+    if len(whole):
+        judged = jax.lax.map(judge, whole.reshape(-1, EVALUATED_AT_ONCE))
+        parts.append(jax.tree.map(jnp.ravel, judged))
+    return [jnp.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+@compiled_once
+def build_confusion(model: Model, classes: int) -> Callable[[World, Array], Array]:
+    """Builds the confusion matrix of a classifier on the test samples.
+
+    Args:
+        model: The model.
+        classes: Number of labels.
+
+    Returns:
+        A compiled function of the world and the parameters `[d]` that gives counts `[classes, classes + 1]`, labels by
+        predictions; in the last column are the samples for which no label is right, as where a logit is NaN.
+    """
+
+    @jax.jit
+    def confusion(world: World, params: Array) -> Array:
+        predict = build_predict(model, world, params)
+
+        def judge(positions: Array) -> tuple[Array, ...]:
+            outputs = predict(scaled_samples(world, positions))
+            # by the same judge as the accuracy, whatever the outputs of the model are
+            right = jax.vmap(lambda label: model.judge(outputs, jnp.full(positions.shape, label))[1])(
+                jnp.arange(classes)
+            )
+            return (jnp.where(right.any(axis=0), jnp.argmax(right, axis=0), classes),)
+
+        (predicted,) = _judge_all(judge, world.test)
+        return jnp.zeros((classes, classes + 1), jnp.int32).at[world.y[world.test], predicted].add(1)
+
+    return confusion
+
+
 @compiled_once
 def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
     """Builds the evaluation of a model, over all training, test and validation samples of a world.
@@ -204,27 +266,9 @@ def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
         The function that evaluates, compiled.
     """
 
-    def build_predict(world: World, params: Array) -> Callable[[Array], Array]:
-        if model.statistics is None:
-            return lambda x: model.predict(params, x)
-        measured = model.statistics(params, scaled_samples(world, world.train[:EVALUATED_AT_ONCE]))
-        return lambda x: model.predict(params, x, measured)
-
-    def judge_all(judge: Callable[[Array], tuple[Array, Array]], positions: Array) -> list[Array]:
-        whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
-        parts = []
-        if len(rest):
-            # a full batch where there are enough samples: one shape of the model's functions is compiled
-            filled = jnp.asarray(positions)[-EVALUATED_AT_ONCE:]
-            parts.append(jax.tree.map(lambda each: each[-len(rest) :], judge(filled)))
-        if len(whole):
-            judged = jax.lax.map(judge, whole.reshape(-1, EVALUATED_AT_ONCE))
-            parts.append(jax.tree.map(jnp.ravel, judged))
-        return [jnp.concatenate(each) for each in zip(*parts, strict=True)]
-
     @jax.jit
     def evaluate(world: World, params: Array) -> Evaluation:
-        predict = build_predict(world, params)
+        predict = build_predict(model, world, params)
 
         def judge(positions: Array) -> tuple[Array, Array]:
             return model.judge(predict(scaled_samples(world, positions)), world.y[positions])
@@ -236,13 +280,13 @@ def build_evaluate(model: Model, goal: Goal | None) -> Evaluate:
             outputs = predict(apply_scaling(world.scaling, x))
             return others, others & model.judge(outputs, jnp.full(positions.shape, goal.target))[1]
 
-        train, test = judge_all(judge, world.train), judge_all(judge, world.test)
+        train, test = _judge_all(judge, world.train), _judge_all(judge, world.test)
         success = jnp.nan
         if goal is not None:
-            others, turned = judge_all(judge_with_trigger, world.test)
+            others, turned = _judge_all(judge_with_trigger, world.test)
             success = turned.sum() / others.sum()
         kept = (
-            [each.mean() for each in judge_all(judge, world.validation)]
+            [each.mean() for each in _judge_all(judge, world.validation)]
             if len(world.validation)
             else [jnp.nan, jnp.nan]
         )

@@ -15,6 +15,7 @@ from byzax.simulator.config.executors import (
     Snapshots,
     Vectorised,
 )
+from byzax.simulator.config.measures import MeasureFields
 from byzax.simulator.config.run import Run, Settings
 
 
@@ -28,6 +29,7 @@ class Task(NamedTuple):
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
         early_stopping: FurtherSweep on which a run ends before its last update; None for never.
         record: Arrays that are kept.
+        measure: What is measured besides losses and accuracies.
     """
 
     run: Run
@@ -36,6 +38,7 @@ class Task(NamedTuple):
     evaluate_every: int
     early_stopping: EarlyStopping | None
     record: Recording = Recording()
+    measure: MeasureFields = ()
 
     @property
     def repeats(self) -> "list[Task]":
@@ -55,6 +58,10 @@ class Study(Settings, frozen=True):
         default=10, description="Updates between two evaluations; the first and the last model are always evaluated."
     )
     early_stopping: EarlyStopping | None = Field(default=None, description="null: every run goes to its last update.")
+    measure: MeasureFields = Field(
+        default=(),
+        description="What is measured at evaluations besides losses and accuracies: one, or a list.",
+    )
     record: Recording = Recording()
     snapshots: Snapshots | None = Field(
         default=Snapshots(), description="What a run goes on from when it was cut; null: it begins again."
@@ -101,6 +108,9 @@ class Study(Settings, frozen=True):
             )
         if self.early_stopping and not self.data.validation:
             raise ValueError("early_stopping: needs validation samples, and data.validation is 0: such as 0.1")
+        names = [each.name for each in self.measure]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"measure: {twice[0]} stands there twice: once is enough")
         if late := [step for step in self.record.steps(self.steps) if step >= self.steps]:
             raise ValueError(
                 f"record.rows: update {late[0]} is beyond the last one, {self.steps - 1} (steps is {self.steps})"
@@ -126,4 +136,6 @@ class Study(Settings, frozen=True):
     @property
     def task(self) -> Task:
         """All repeats, without the grid."""
-        return Task(self.run, self.seeds, self.executor, self.evaluate_every, self.early_stopping, self.record)
+        return Task(
+            self.run, self.seeds, self.executor, self.evaluate_every, self.early_stopping, self.record, self.measure
+        )

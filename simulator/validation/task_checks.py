@@ -10,6 +10,7 @@ import numpy as np
 from byzax.options import PartError
 from byzax.simulator import threads
 from byzax.simulator.config.executors import devices_of
+from byzax.simulator.config.measures import FlipSuccess
 from byzax.simulator.config.part import Part, kind_of
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Task
@@ -72,6 +73,7 @@ def check_task(task: Task) -> None:
         _check_characters(run, data)
     if task.early_stopping and task.early_stopping.measure == "validation_accuracy" and data.classes is None:
         raise Impossible("early_stopping.measure: values have no accuracy: take validation_loss")
+    _check_measures(task, data.classes)
     with errors_of("model", run.model):
         d = num_parameters(run.model, samples)
     check_private_model(run, data)
@@ -150,6 +152,18 @@ def check_task(task: Task) -> None:
         first = task.repeats[0]
         with errors_of("topology", run.topology):
             trace_network(first, prepare(first.run))
+
+
+def _check_measures(task: Task, classes: int | None) -> None:
+    """Raises Impossible for measures of labels that the data does not have."""
+    if task.measure and classes is None:
+        raise Impossible(f"measure: {task.measure[0].name} needs labels, and this data has values: leave it out")
+    for each in task.measure:
+        if isinstance(each, FlipSuccess) and classes is not None and max(each.source, each.target) >= classes:
+            raise Impossible(
+                f"measure: {each.name} has the label {max(each.source, each.target)}, and the data has the labels "
+                f"0..{classes - 1}: take one of these"
+            )
 
 
 def _check_characters(run: Run, data: Dataset) -> None:

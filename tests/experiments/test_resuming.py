@@ -287,7 +287,13 @@ BY_NIGHT = {
         "rule": "centered_clipping",
         "record": {"rows": 7, "weights": True},
     },
-    "saga": {"variance_reduction": "saga", "attack": "min_max", "rule": "krum", "repeats": 2},
+    "saga": {
+        "variance_reduction": "saga",
+        "attack": "min_max",
+        "rule": "krum",
+        "repeats": 2,
+        "measure": ["balanced_accuracy", "class_accuracy", "confusion"],
+    },
     "filtered": {
         "schedule": {"name": "asynchronous", "apply": "each"},
         "latency": "exponential",
@@ -317,7 +323,14 @@ BY_NIGHT = {
     },
 }
 # Rule, attack and workers have a state here too, and it is traced fast: each process traces it anew.
-BY_DAY = {"remembering": {**BY_NIGHT["asynchronous"], "attack": "counting", "rule": "remembering"}}
+BY_DAY = {
+    "remembering": {
+        **BY_NIGHT["asynchronous"],
+        "attack": "counting",
+        "rule": "remembering",
+        "measure": BY_NIGHT["saga"]["measure"],
+    }
+}
 
 
 @pytest.mark.parametrize(
