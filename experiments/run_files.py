@@ -17,11 +17,11 @@ from byzax.experiments.strict_yaml import dump
 from byzax.experiments.versions import described_versions
 from byzax.experiments.writing import atomically, json_text, sync, write_errors, write_json, write_text
 from byzax.simulator import snapshots
-from byzax.simulator.config.measures import ClassAccuracy, ConfusionMatrix, Measure, columns_of, recalls
+from byzax.simulator.config.measures import ClassAccuracy, ConfusionMatrix, FurtherMeasure, columns_of, recalls
 from byzax.simulator.diagnostics import Diagnostics, Evaluation, Traffic
 from byzax.simulator.executors import Checkpoint
 from byzax.simulator.executors.base import byzantine_updates, digest, fixed_byzantine_workers
-from byzax.simulator.measuring import subject
+from byzax.simulator.measuring import judged
 from byzax.simulator.snapshots import Snapshot
 from byzax.simulator.stopping import lost_in_words
 from byzax.simulator.timeline import Timeline, truncate
@@ -159,7 +159,7 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
     tables = {"metrics.csv": [row]}
     if run.scenario.measure:
-        about = subject(run.scenario.run)
+        about = judged(run.scenario.run)
         confusion = about.confusion(checkpoint.params)
         values = [value for each in run.scenario.measure for value in each.values(confusion, about.shares)]
         tables = {"metrics.csv": [(*row, *values)]}
@@ -207,7 +207,7 @@ def finish(
             last = seen[-1]
             atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
             if _measures(run, ConfusionMatrix):
-                counts = subject(run.scenario.run).confusion(last.params).tolist()
+                counts = judged(run.scenario.run).confusion(last.params).tolist()
                 heading = ("label", *range(len(counts)), "none")
                 _write_table(here / "confusion.csv", [heading, *((label, *each) for label, each in enumerate(counts))])
         lost = _lost(seen[-1]) if seen else {}
@@ -266,7 +266,7 @@ def _lost(last: Checkpoint) -> dict[str, dict[int, int]]:
     return {word: {node: step for step, node in pairs.tolist()} for word, pairs in lost.items() if len(pairs)}
 
 
-def _measures(run: Entry, kind: type[Measure]) -> bool:
+def _measures(run: Entry, kind: type[FurtherMeasure]) -> bool:
     return any(isinstance(each, kind) for each in run.scenario.measure)
 
 

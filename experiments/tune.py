@@ -131,11 +131,13 @@ def plan_tuning(
         if "=" not in text:
             raise ScenarioError(f"--over {text}: values are needed, such as --over {text}=[0.01,0.1]")
     try:
-        # test samples are not looked at
-        expansion = study.load(path, [*overrides, "measure=[]", *(f"grid.{text}" for text in asked)], raw)
+        expansion = study.load(path, [*overrides, *(f"grid.{text}" for text in asked)], raw)
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
-    for cell in expansion.cells:
+    # test samples are not looked at
+    cells = [cell._replace(study=cell.study.replace(measure=())) for cell in expansion.cells]
+    expansion = expansion._replace(cells=tuple(cells))
+    for cell in cells:
         if not cell.study.data.validation:
             raise ScenarioError(f"{path}: data.validation is 0: there are no samples to choose by: such as 0.1")
     with prefix_errors(path):

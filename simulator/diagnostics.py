@@ -207,7 +207,7 @@ def build_predict(model: Model, world: World, params: Array) -> Callable[[Array]
 
 
 def _judge_all(judge: Callable[[Array], tuple[Array, ...]], positions: Array) -> list[Array]:
-    """What is said of each sample, `EVALUATED_AT_ONCE` together, in order."""
+    """The judgements of all samples, `EVALUATED_AT_ONCE` together, in order."""
     whole, rest = jnp.split(jnp.asarray(positions), [len(positions) // EVALUATED_AT_ONCE * EVALUATED_AT_ONCE])
     parts = []
     if len(rest):

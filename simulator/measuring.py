@@ -12,8 +12,8 @@ from byzax.simulator.diagnostics import build_confusion
 from byzax.simulator.world import byzantine_ranks, load, share_out, world
 
 
-class Subject(NamedTuple):
-    """What the measures of a run are taken of.
+class Judged(NamedTuple):
+    """The arrays and functions that the measures of a run are taken of.
 
     Attributes:
         confusion: A function of the parameters `[d]`, NumPy, that gives the number of test samples of each label (rows)
@@ -28,14 +28,14 @@ class Subject(NamedTuple):
 
 # runs of one task are evaluated in turn
 @lru_cache(maxsize=4)
-def subject(run: Run) -> Subject:
+def judged(run: Run) -> Judged:
     """Prepares the measures of a run.
 
     Args:
         run: The run, whose data has labels.
 
     Returns:
-        What they are taken of; the same for the same run.
+        The function and the shares; the same for the same run.
     """
     data = load(run.data)
     classes = data.classes
@@ -47,4 +47,4 @@ def subject(run: Run) -> Subject:
     _, held = share_out(run.data, run.workers.total, run.seed)
     honest = [positions for positions, rank in zip(held, byzantine_ranks(run), strict=True) if rank < 0]
     shares = [np.bincount(data.y[positions], minlength=classes) / len(positions) for positions in honest]
-    return Subject(lambda params: np.asarray(count(here, params)), np.stack(shares))
+    return Judged(lambda params: np.asarray(count(here, params)), np.stack(shares))

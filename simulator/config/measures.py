@@ -13,7 +13,7 @@ from byzax.simulator.config.choices import NamedOneOf
 Label = Annotated[int, Field(ge=0)]
 
 
-class Measure(Description, frozen=True):
+class FurtherMeasure(Description, frozen=True):
     """A measurement of a classifier.
 
     Attributes:
@@ -36,30 +36,30 @@ class Measure(Description, frozen=True):
         return ()
 
 
-class BalancedAccuracy(Measure, frozen=True):
+class BalancedAccuracy(FurtherMeasure, frozen=True):
     """The mean over the labels of the accuracy on the samples of each: common labels count no more than rare ones."""
 
     name: Literal["balanced_accuracy"] = "balanced_accuracy"
     columns: ClassVar = ("balanced_accuracy",)
 
     def values(self, confusion: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
-        """See `Measure.values`. Labels without a test sample are left out."""
+        """See `FurtherMeasure.values`. Labels without a test sample are left out."""
         return (float(np.nanmean(recalls(confusion))),)
 
 
-class ClassAccuracy(Measure, frozen=True):
+class ClassAccuracy(FurtherMeasure, frozen=True):
     """The accuracy on the samples of each label, at each evaluation: `classes.csv`."""
 
     name: Literal["class_accuracy"] = "class_accuracy"
 
 
-class ConfusionMatrix(Measure, frozen=True):
+class ConfusionMatrix(FurtherMeasure, frozen=True):
     """The confusion matrix of the last model: `confusion.csv`."""
 
     name: Literal["confusion"] = "confusion"
 
 
-class WorkerAccuracy(Measure, frozen=True):
+class WorkerAccuracy(FurtherMeasure, frozen=True):
     """The accuracy on test samples with the labels of each honest worker: the mean over workers, and the worst tenth.
 
     For each worker the accuracies of the labels are weighed by their shares among its own samples.
@@ -69,7 +69,7 @@ class WorkerAccuracy(Measure, frozen=True):
     columns: ClassVar = ("worker_accuracy", "worst_workers_accuracy")
 
     def values(self, confusion: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
-        """See `Measure.values`. Labels without a test sample are left out of each worker's mean."""
+        """See `FurtherMeasure.values`. Labels without a test sample are left out of each worker's mean."""
         known = recalls(confusion)
         tested = shares * ~np.isnan(known)
         held = tested.sum(axis=1)
@@ -80,8 +80,8 @@ class WorkerAccuracy(Measure, frozen=True):
         return float(each.mean()), float(each[: math.ceil(len(each) / 10)].mean())
 
 
-class FlipSuccess(Measure, frozen=True):
-    """What a targeted label flip achieves: samples of one label that are taken for another.
+class FlipSuccess(FurtherMeasure, frozen=True):
+    """The success of a targeted label flip: samples of one label that are taken for another.
 
     Also measured in runs without the attack: that is the floor of its success.
     """
@@ -98,7 +98,7 @@ class FlipSuccess(Measure, frozen=True):
         return self
 
     def values(self, confusion: np.ndarray, shares: np.ndarray) -> tuple[float, ...]:
-        """See `Measure.values`: the share of the source's samples taken for the target, and both accuracies."""
+        """See `FurtherMeasure.values`: the share of the source's samples taken for the target, and both accuracies."""
         size = confusion.sum(axis=1)[self.source]
         known = recalls(confusion)
         success = confusion[self.source, self.target] / size if size else math.nan
@@ -124,7 +124,7 @@ def recalls(confusion: np.ndarray) -> np.ndarray:
     """The accuracy on the samples of each label.
 
     Args:
-        confusion: `[classes, classes + 1]`, as of `Measure.values`.
+        confusion: `[classes, classes + 1]`, as of `FurtherMeasure.values`.
 
     Returns:
         `[classes]`; NaN for a label without a sample.
@@ -133,7 +133,7 @@ def recalls(confusion: np.ndarray) -> np.ndarray:
     return np.where(sizes > 0, np.diagonal(confusion) / np.maximum(sizes, 1), math.nan)
 
 
-def columns_of(measures: Sequence[Measure]) -> list[str]:
+def columns_of(measures: Sequence[FurtherMeasure]) -> list[str]:
     """The columns of measures in `metrics.csv`, in order.
 
     Args:

@@ -29,7 +29,7 @@ class Task(NamedTuple):
         evaluate_every: Updates between two evaluations; the first and the last model are always evaluated.
         early_stopping: FurtherSweep on which a run ends before its last update; None for never.
         record: Arrays that are kept.
-        measure: What is measured besides losses and accuracies.
+        measure: Measurements besides losses and accuracies.
     """
 
     run: Run

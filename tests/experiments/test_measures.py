@@ -92,6 +92,7 @@ def test_measures_agree_with_the_accuracy_of_every_evaluation(executor):
 
 def test_the_confusion_matrix_is_that_of_scikit_learn_on_the_models_predictions():
     result = byzax.run(SMALL, measure="confusion", data=SKEWED, quiet=True)
+    assert result.runs["digest"].tolist() == byzax.run(SMALL, data=SKEWED, quiet=True).runs["digest"].tolist()
     run = byzax.describe({**SMALL, "data": SKEWED}).run
     from byzax.simulator.core import model_of
     from byzax.simulator.world import scaled_samples, world
