@@ -12,6 +12,7 @@ import typer
 from byzax.experiments.benchmarks.command import bench
 from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
+from byzax.experiments.html_report.command import report, serve
 from byzax.experiments.plot_command import plot
 from byzax.experiments.reference_commands import list_, schema
 from byzax.experiments.refusing import INTERRUPTED, TERMINATED
@@ -50,6 +51,8 @@ app.command(epilog=REPRODUCE_EXIT_CODES)(reproduce)
 app.command()(status)
 app.command(epilog=SHOW_CODES)(show)
 app.command()(plot)
+app.command()(report)
+app.command()(serve)
 app.command()(replay)
 app.command()(timeline)
 app.command()(topology)

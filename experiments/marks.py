@@ -27,7 +27,8 @@ ResultsKind = Literal["study", "tuning", "certificate"]
 # The names that a folder of each kind can hold: one that is listed and has no such name is not removed.
 STUDY_NAMES = (
     "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "tables.tex", "skipped.csv", "accuracy*.png",
-    "accuracy*.svg", "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml", "runs/*",
+    "accuracy*.svg", "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
+    "report.html", "runs/*",
 )  # fmt: skip
 NAMES: dict[str, tuple[str, ...]] = {
     "study": STUDY_NAMES,

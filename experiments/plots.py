@@ -219,7 +219,7 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         for axes, panel in zip(grid, panels, strict=False):
             shown = curves if panel is None else curves.loc[curves[col] == panel]
             for i, name in enumerate(names):
-                mean = _mean(shown.loc[shown[hue] == name], score, x, np.zeros(0))
+                mean = mean_curve(shown.loc[shown[hue] == name], score, x, np.zeros(0))
                 style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
                 axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
                 axes.fill_between(
@@ -304,7 +304,7 @@ def _panel(
         mark: Any = {"color": paint[rule], "linestyle": "none", "clip_on": False, "zorder": 4}
         runs = curves.loc[curves["line"] == rule]
         complete = runs.loc[has_result(runs)]
-        mean = _mean(complete, score, measure, between)
+        mean = mean_curve(complete, score, measure, between)
         few = complete.groupby("run").size().max() <= MARKED if len(complete) else False
         evaluated = np.flatnonzero(np.isin(mean.index, complete[measure]))
         points: Any = {"marker": "o", "markersize": 3, "markevery": evaluated.tolist()} if few else {}
@@ -347,10 +347,18 @@ def _places(evaluated: Any, between: np.ndarray) -> np.ndarray:
     return np.union1d(places[places > 0], between[between <= places.max()]) if len(between) else places
 
 
-def _mean(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarray) -> pd.DataFrame:
-    """`mean` of the score over the repeats and the band from `low` to `high`, at each place of the measure.
+def mean_curve(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarray) -> pd.DataFrame:
+    """The mean of a score over repeats, and its band.
 
-    NaN where a score is not finite. The band is one standard deviation on both sides, of two repeats their range.
+    Args:
+        complete: One row per run and evaluation, of runs with a result.
+        score: The score.
+        measure: The column over which it is drawn, such as `step`.
+        between: Further places of it, as of `_panel`.
+
+    Returns:
+        One row per place: `mean`, and the band from `low` to `high`: one standard deviation on both sides, of two
+        repeats their range. NaN where a score is not finite.
     """
     values = complete[score.column]
     complete = complete.assign(value=values.where(np.isfinite(values)))

@@ -381,6 +381,23 @@ class Result:
         ]
         return f"{'means over' if means else 'runs of'} all values of {', '.join(rest)}, and all seeds" if rest else ""
 
+    def report(self, file: str | Path | None = None) -> Path:
+        """Writes the report of the study: one HTML file with tables, curves and statistics, which loads nothing.
+
+        Args:
+            file: The file; None for `report.html` in the folder of the results. A file that byzax wrote is replaced.
+
+        Returns:
+            The file.
+
+        Raises:
+            ScenarioError: Where a file that byzax did not write is there, or the file cannot be written.
+        """
+        from byzax.experiments.html_report.writing import write
+
+        self._present(self.folder)
+        return write(self, None if file is None else path_of("file", file))
+
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Copies the results into another folder, which `load` and `byzax show` read.
 
