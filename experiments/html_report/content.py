@@ -158,7 +158,7 @@ def _curves(result: Result, keys: Sequence[str]) -> dict[str, Any]:
         groups: Any = curves.groupby(list(keys), sort=False, dropna=False)
         for names, group in groups:
             mean = mean_curve(group, score_named(measure), "step", np.zeros(0))
-            if mean["mean"].notna().any():
+            if np.isfinite(mean["mean"].to_numpy()).any():
                 kept = mean.iloc[_kept(len(mean))]
                 lines.append(
                     {
