@@ -84,17 +84,15 @@ def run(
     place = None if out is None else path_of("out", out)
     if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
         raise ScenarioError(f"retries: a whole number from 0 on is needed, got {quote(retries)}")
-    expansion = described(scenario, settings)
-    expansion = validate_quickly(expansion)
-    run_processes.check([cell.study for cell in expansion.cells], jobs)
-    expansion = check(expansion) or expansion
+    expansion = checked(described(scenario, settings), jobs)
     if place is not None:
-        return _run(expansion, place, overwrite, retry_failed, quiet, ray_address, jobs, retries)
+        return run_expansion(expansion, place, overwrite, retry_failed, quiet, ray_address, jobs, retries)
     made = TemporaryFolder(Path(tempfile.mkdtemp(prefix="byzax-")))
     try:
         # there already, and empty
         return replace(
-            _run(expansion, made.folder, overwrite, retry_failed, quiet, ray_address, jobs, retries), _temporary=made
+            run_expansion(expansion, made.folder, overwrite, retry_failed, quiet, ray_address, jobs, retries),
+            _temporary=made,
         )
     except BaseException:
         # the error holds this frame, and with it the object
@@ -102,7 +100,25 @@ def run(
         raise
 
 
-def _run(
+def checked(expansion: Expansion, jobs: int | None) -> Expansion:
+    """Checks a study before it is run.
+
+    Args:
+        expansion: The study.
+        jobs: Number of processes that was asked for; None for none.
+
+    Returns:
+        The study, without the combinations that are impossible where `skip_impossible` leaves these out.
+
+    Raises:
+        ScenarioError: As `run`.
+    """
+    expansion = validate_quickly(expansion)
+    run_processes.check([cell.study for cell in expansion.cells], jobs)
+    return check(expansion) or expansion
+
+
+def run_expansion(
     expansion: Expansion,
     folder: Path,
     overwrite: bool,
@@ -112,6 +128,24 @@ def _run(
     jobs: int | None,
     retries: int,
 ) -> Result:
+    """Runs a study that was checked.
+
+    Args:
+        expansion: The study.
+        folder: The folder of the results.
+        overwrite: As of `run`.
+        retry_failed: As of `run`.
+        quiet: As of `run`.
+        ray_address: As of `run`.
+        jobs: As of `run`.
+        retries: As of `run`.
+
+    Returns:
+        The results.
+
+    Raises:
+        RunError: As `run`.
+    """
     inputs = [Path(expansion.source)] if expansion.source else []
     with resuming.opened([folder], [expansion], inputs, overwrite, retry_failed) as (standing,):
         todo = run_groups.group_runs(expansion, folder, standing)

@@ -161,6 +161,61 @@ def profile(profiles: pd.DataFrame, words: str) -> Figure:
     return figure
 
 
+def thresholds(curve: pd.DataFrame, keys: Sequence[str], over: str, below: float, words: str) -> Figure:
+    """Draws a score over a setting, a line for each combination of others, with a threshold.
+
+    Args:
+        curve: One row per combination and value: `keys`, `value`, `mean`, `interval_low`, `interval_high`.
+        keys: The keys of the combinations. Each attack has a panel, and each other combination a line.
+        over: The setting in words.
+        below: The threshold.
+        words: The score in words.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: Where nothing was measured.
+    """
+    curve = curve.loc[curve["mean"].notna()]
+    if curve.empty:
+        raise ValueError("no run was completed: there is nothing to be drawn")
+    attack = [key for key in keys if key.partition(".")[0] == "attack"]
+    others = [key for key in keys if key not in attack]
+
+    def joined_names(row: Any, chosen: Sequence[str]) -> str:
+        return ", ".join(str(row[key]) for key in chosen)
+
+    named = curve.assign(
+        panel=[joined_names(row, attack) for _, row in curve.iterrows()],
+        line=[joined_names(row, others) for _, row in curve.iterrows()],
+    )
+    panels, lines = [*named["panel"].unique()], [*named["line"].unique()]
+    paint = rule_colours(lines)
+    with rc_context(STYLE):
+        figure, grid = _subplots(1, len(panels), (max(4.2, 3.2 * len(panels) + 0.6), 3.4))
+        for axes, panel in zip(grid, panels, strict=True):
+            for number, line in enumerate(lines):
+                each = named.loc[(named["panel"] == panel) & (named["line"] == line)].sort_values("value")
+                style: Any = {"color": paint[line], "linestyle": DASHES[number % len(DASHES)], "marker": "o"}
+                axes.plot(each["value"], each["mean"], label=verbatim(line or "mean"), markersize=3.5, **style)
+                axes.fill_between(
+                    each["value"],
+                    each["interval_low"],
+                    each["interval_high"],
+                    color=paint[line],
+                    alpha=0.14,
+                    linewidth=0,
+                )
+            axes.axhline(below, color="#444444", linewidth=0.9, linestyle=(0, (1, 2)))
+            axes.set_xlabel(verbatim(over))
+            if panel:
+                _title(axes, attack[0] if len(attack) == 1 else "attack", panel)
+        grid[0].set_ylabel(f"{verbatim(words)}, 95 % interval")
+        _legend(figure, grid[0], ", ".join(others) or "score")
+    return figure
+
+
 def note(figure: Figure, text: str) -> None:
     """Writes a note below a figure.
 

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from byzax.experiments.benchmarks.command import bench
+from byzax.experiments.breakdown.command import EXIT_CODES as BREAKDOWN_EXIT_CODES
+from byzax.experiments.breakdown.command import breakdown
 from byzax.experiments.certify.command import EXIT_CODES as CERTIFY_EXIT_CODES
 from byzax.experiments.certify.command import certify
 from byzax.experiments.html_report.command import report, serve
@@ -47,6 +49,7 @@ app.add_typer(bench, name="bench")
 app.command(epilog=CERTIFY_EXIT_CODES)(certify)
 app.command(epilog=EXIT_CODES)(run)
 app.command(epilog=EXIT_CODES)(tune)
+app.command(epilog=BREAKDOWN_EXIT_CODES)(breakdown)
 app.command(epilog=REPRODUCE_EXIT_CODES)(reproduce)
 app.command()(status)
 app.command(epilog=SHOW_CODES)(show)

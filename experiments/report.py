@@ -111,6 +111,19 @@ def show(results: Results, console: Console) -> None:
         console.print(Text(line, style="dim"))
 
 
+def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str, console: Console) -> None:
+    """Prints a table of texts.
+
+    Args:
+        headings: The headings.
+        rows: The rows.
+        caption: The line below.
+        console: The console.
+    """
+    console.print(_plain(headings, rows, numbers=0))
+    _caption(caption, console)
+
+
 def _caption(text: str, console: Console) -> None:
     """Prints what stands below a table, which may be narrower than the text."""
     console.print(Text(f"  {text}", style="dim italic"))

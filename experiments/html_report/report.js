@@ -91,10 +91,19 @@ function shade(value, low, high) {
   const rgb = HEAT[at].map((each, i) => Math.round(each + rest * (HEAT[at + 1][i] - each)));
   return { background: `rgb(${rgb})`, color: place < (HEAT.length - 1) / 2 ? "#ffffff" : "#000000" };
 }
+// a colour that is dark on paper is lighter on a dark page
+function readable(colour) {
+  const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
+  const rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  const light = 0.3 * rgb[0] + 0.59 * rgb[1] + 0.11 * rgb[2];
+  if (!dark || light > 120) return colour;
+  return `#${rgb.map((each) => Math.round(each + 0.5 * (255 - each)).toString(16).padStart(2, "0")).join("")}`;
+}
 const range = (values, share) => (share ? [0, 1] : [Math.min(...values), Math.max(...values)]);
 
-function plot(id, words, xWords, lines, redraw, share) {
-  // lines: {name, colour, x, y, low, high}
+// given: {name, colour, x, y, low, high} of each line
+function plot(id, words, xWords, given, redraw, share) {
+  const lines = given.map((line) => ({ ...line, colour: readable(line.colour) }));
   const places = unique(lines.flatMap((line) => line.x)).sort((a, b) => a - b);
   const read = (line, part) => {
     const known = new Map(line.x.map((x, i) => [x, line[part][i]]));

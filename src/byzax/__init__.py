@@ -1,6 +1,7 @@
 """Byzantine-robust federated learning simulator: exact rules, Ray actors, reproducible numbers.
 
-`run` executes a scenario, `load` reads its results, `simulate` gives a run update by update; `Run` and `Study` describe
+`run` executes a scenario, `load` reads its results, `breakdown` finds from where rules no longer hold, `simulate`
+gives a run update by update; `Run` and `Study` describe
 what is run, `validate` checks it. `aggregators`, `attacks` and `models` hold the functions of each rule, attack and
 model.
 
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from byzax import aggregators, attacks, experiments, models, simulator
     from byzax.experiments.api import describe, load, run, simulate, validate
+    from byzax.experiments.breakdown.finding import breakdown
     from byzax.experiments.result import Result
     from byzax.members import PluginError
     from byzax.options import OptionError, PartError
@@ -36,6 +38,7 @@ __all__ = [
     "Study",
     "aggregators",
     "attacks",
+    "breakdown",
     "describe",
     "experiments",
     "load",
@@ -55,6 +58,7 @@ _HOMES = {
     "RunError": "simulator.executors.base",
     "ScenarioError": "simulator.mistakes",
     "Study": "simulator.config.study",
+    "breakdown": "experiments.breakdown.finding",
     "describe": "experiments.api",
     "load": "experiments.api",
     "run": "experiments.api",
