@@ -352,6 +352,14 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_files(tmp_path, 
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_a_study_that_is_killed_three_times_has_the_files_of_one_that_is_not(tmp_path):
+    # 2,000 runs: python -m tests.experiments.three_kills FOLDER
+    command = [sys.executable, "-m", "tests.experiments.three_kills", tmp_path, "3", "2"]
+    done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_study_is_refused_for_several_changed_runs_in_lines_of_their_own(tmp_path):
     out = tmp_path / "out"
     assert byzax("run", write(tmp_path, grid=RULES), "--out", out).exit_code == 0
