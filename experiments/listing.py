@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "latency": ("latency", ("Formula", "References")),
     "rates": ("rate", ("Formula", "References")),
     "optimizers": ("optimizer", ()),
+    "loggers": ("logger", ("References",)),
     "executors": ("", ()),
 }
 

@@ -23,7 +23,7 @@ from byzax.simulator.mistakes import ScenarioError, join_lines, on_one_line, sho
 from byzax.simulator.snapshots import Snapshot
 
 # Keys of a run that decide none of its numbers; of the executor only whether it gives the bits of `loop`.
-FREE = ("name", "executor", "snapshots", "skip_impossible", "report")
+FREE = ("name", "executor", "snapshots", "skip_impossible", "report", "log")
 # What a run is begun again for where it is not what it was: all that may change a last bit.
 VERSIONS = ("byzax", "jax", "jaxlib", "flax", "optax", "numpy", "python", "devices", "float64", "threads", "commit")
 # Differences of one run that a message names.

@@ -139,7 +139,7 @@ def save_snapshot(folder: Path, run: Entry, snapshot: Snapshot) -> None:
         atomically(here / SNAPSHOT, lambda file: snapshots.save(snapshot, file))
 
 
-def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> None:
+def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[str] = ()) -> dict[str, float]:
     """Appends a checkpoint to the files of a run.
 
     Args:
@@ -148,21 +148,23 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
         checkpoint: The checkpoint.
         hidden: Fields of the evaluation that are not written.
 
+    Returns:
+        The numbers that `metrics.csv` has of the evaluation, by column.
+
     Raises:
         WriteError: Where a file cannot be written.
     """
     here = folder / "runs" / run.slug
     wall_s = round(checkpoint.wall_s, 6)
     place = checkpoint.step, checkpoint.time_s, checkpoint.gradients, wall_s
-    row = *place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic), checkpoint.epsilon
+    row = [*place, *_shown(checkpoint.evaluation, hidden), *_whole(checkpoint.traffic), checkpoint.epsilon]
     count = len(checkpoint.updates.aggregate_norm)
     steps = range(checkpoint.step - count + 1, checkpoint.step + 1)
-    tables = {"metrics.csv": [row]}
+    tables: dict[str, list[Any]] = {"metrics.csv": [row]}
     if run.scenario.measure:
         about = judged(run.scenario.run)
         confusion = about.confusion(checkpoint.params)
-        values = [value for each in run.scenario.measure for value in each.values(confusion, about.shares)]
-        tables = {"metrics.csv": [(*row, *values)]}
+        row += [value for each in run.scenario.measure for value in each.values(confusion, about.shares)]
         if _measures(run, ClassAccuracy):
             tables["classes.csv"] = [(checkpoint.step, *recalls(confusion))]
     tables["updates.csv"] = [*zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True)]
@@ -175,6 +177,7 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
         for update in checkpoint.recorded:
             arrays = {name: value for name, value in update._asdict().items() if name != "diagnostics"}
             atomically(here / f"update-{update.step:08}.npz", lambda file, arrays=arrays: np.savez(file, **arrays))
+    return dict(zip([*METRICS, *columns_of(run.scenario.measure)], map(float, row), strict=True))
 
 
 def finish(

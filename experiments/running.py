@@ -14,6 +14,7 @@ from byzax.experiments.entries import Entry
 from byzax.experiments.names import one_line
 from byzax.experiments.progress import Report
 from byzax.experiments.run_groups import RunGroup
+from byzax.experiments.run_logs import RunLogs
 from byzax.experiments.writing import WriteError
 from byzax.simulator import interrupts
 from byzax.simulator.executors import Checkpoint, Execute, Saving, SessionLost, session
@@ -79,6 +80,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
     interrupt: type[KeyboardInterrupt] | SessionLost | None = None
     full = ""
     whole = True
+    logs = RunLogs(group.folder, report.notice)
     try:
         for seed, run in group.runs.items():
             if seed in group.snapshots:
@@ -86,11 +88,13 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
             else:
                 run_files.begin(group.folder, run)
         report.begin(group.runs.values(), group.scenario.steps)
+        for seed, run in group.runs.items():
+            logs.begin(run, seed in group.snapshots)
         task = group.scenario.task._replace(seeds=tuple(group.runs))
         with closing(execute(task, group.snapshots, _saving(group))) as checkpoints:  # pyright: ignore[reportArgumentType]
             for checkpoint in checkpoints:
                 run, history = group.runs[checkpoint.seed], by_seed.setdefault(checkpoint.seed, [])
-                run_files.record(group.folder, run, checkpoint, hidden)
+                logs.record(run, checkpoint.step, run_files.record(group.folder, run, checkpoint, hidden))
                 # only the last model and timeline are kept: one for each evaluation may not fit into memory
                 history[-1:] = [each._replace(params=np.empty(0), timeline=None) for each in history[-1:]]
                 history.append(checkpoint)
@@ -98,6 +102,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
                 if checkpoint.step == group.scenario.steps or checkpoint.stopped:
                     status = run_files.final_status(checkpoint)
                     run_files.finish(group.folder, run, history, status, checkpoint.stopped or None, hidden)
+                    logs.end(run, status)
                     ended.add(checkpoint.seed)
                     report.done(run, checkpoint)
                     whole &= status == "complete"
@@ -115,6 +120,8 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
         interrupt = interrupts.pending()
         if interrupt is None:
             left = {seed: run for seed, run in group.runs.items() if seed not in ended}
+            for run in left.values():
+                logs.end(run, "failed")
             _fail(
                 left, group.folder, by_seed, report, str(error) or type(error).__name__, traceback.format_exc(), hidden
             )
@@ -133,6 +140,7 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
         why = str(interrupt) if isinstance(interrupt, SessionLost) else None
         status, reason = (run_files.final_status(last), last.stopped or None) if last else ("interrupted", why)
         run_files.finish(group.folder, run, history, status, reason, hidden)
+        logs.end(run, status)
     # a new one: the frames of the other's traceback hold buffers of Ray, and the process crashes (seen in half of the
     # interrupts) where they outlive Ray's end
     raise interrupt

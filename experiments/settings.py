@@ -11,7 +11,7 @@ from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import label_of, on_one_line
 
 # Keys that change no number of a run, or that tables show elsewhere.
-LEFT_OUT = {"name", "seed", "repeats", "executor", "evaluate_every", "skip_impossible", "measure", "record",
+LEFT_OUT = {"name", "seed", "repeats", "executor", "evaluate_every", "skip_impossible", "measure", "log", "record",
             "snapshots", "report", *OF_COMBINATIONS}  # fmt: skip
 # The order of settings in a line, and the field's words for keys that have one.
 ORDER = ("data", "data.partition", "model", "workers.total", "workers.byzantine", "workers.declared", "workers", "rule",

@@ -135,7 +135,7 @@ def plan_tuning(
     except ScenarioError as error:
         raise ScenarioError(str(error).replace("--set grid.", "--over ")) from None
     # test samples are not looked at
-    cells = [cell._replace(study=cell.study.replace(measure=())) for cell in expansion.cells]
+    cells = [cell._replace(study=cell.study.replace(measure=(), log=())) for cell in expansion.cells]
     expansion = expansion._replace(cells=tuple(cells))
     for cell in cells:
         if not cell.study.data.validation:

@@ -14,7 +14,7 @@ from typing import Any
 
 from byzax.members import absolute, file_of, is_builtin
 from byzax.simulator import threads
-from byzax.simulator.config.part import function_of, parts_of
+from byzax.simulator.config.part import function_of, kind_of, parts_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError
 
@@ -104,7 +104,9 @@ def recorded_files(run: Path) -> dict[str, tuple[str, str]]:
 
 
 def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
-    """The Python files of the user's own that a run uses: those of `model: module` and of components outside byzax.
+    """The Python files of the user's own that make a run's numbers: those of `model: module` and of components.
+
+    Loggers are none of them.
 
     Args:
         scenario: The run. None of its components is called.
@@ -118,6 +120,8 @@ def user_files(scenario: Study) -> dict[str, tuple[str, str]]:
     """
     found = {}
     for key, part in parts_of(scenario):
+        if kind_of(part) == "logger":
+            continue
         function: Any = function_of(part)
         file = Path(file_of(function)).absolute()
         if part.name == "module":

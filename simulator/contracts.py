@@ -25,6 +25,7 @@ from byzax.simulator.compilation import compiled_once
 from byzax.simulator.config.part import Part, function_of, kind_of, parts_of
 from byzax.simulator.data.base import DataError, Dataset
 from byzax.simulator.graphs import NodeGraph
+from byzax.simulator.loggers import Logger
 from byzax.simulator.mistakes import LONGEST_VALUE, Impossible, ScenarioError, shorten
 from byzax.simulator.schedules import Schedule
 from byzax.simulator.timings import Timing
@@ -43,6 +44,7 @@ TYPES: dict[str, type[Any]] = {
     "timing": Timing,
     "topology": Topology,
     "graph": NodeGraph,
+    "logger": Logger,
     "mixing": Aggregator,
     "optimizer": optax.GradientTransformation,
     "transform": Transform,

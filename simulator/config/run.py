@@ -19,8 +19,8 @@ from byzax.simulator.config.worker import Clipping, Local, Momentum, MomentumFie
 
 # The keys that a study has besides those of a run.
 STUDY_KEYS = (
-    "name", "executor", "evaluate_every", "early_stopping", "measure", "record", "snapshots", "repeats", "report",
-    "skip_impossible", "grid", "zip", "when", "exclude", "include",
+    "name", "executor", "evaluate_every", "early_stopping", "measure", "log", "record", "snapshots", "repeats",
+    "report", "skip_impossible", "grid", "zip", "when", "exclude", "include",
 )  # fmt: skip
 # Most jobs of one run, which are planned ahead (48 bytes each).
 JOBS = 100_000_000

@@ -15,6 +15,7 @@ from byzax.simulator.config.executors import (
     Snapshots,
     Vectorised,
 )
+from byzax.simulator.config.loggers import LogField
 from byzax.simulator.config.measures import MeasureFields
 from byzax.simulator.config.run import Run, Settings
 
@@ -61,6 +62,10 @@ class Study(Settings, frozen=True):
     measure: MeasureFields = Field(
         default=(),
         description="What is measured at evaluations besides losses and accuracies: one, or a list.",
+    )
+    log: LogField = Field(
+        default=(),
+        description="Loggers that are told the measurements of runs too: one, or a list; no part of a run's identity.",
     )
     record: Recording = Recording()
     snapshots: Snapshots | None = Field(

@@ -7,8 +7,9 @@ from byzax.simulator import interrupts
 from byzax.simulator.config.grid import Cell, Expansion, expand
 from byzax.simulator.config.run import Run
 from byzax.simulator.config.study import Study, Task
+from byzax.simulator.contracts import build, errors_of
 from byzax.simulator.data.base import DataError
-from byzax.simulator.mistakes import MOST_MISTAKES, ScenarioError
+from byzax.simulator.mistakes import MOST_MISTAKES, ScenarioError, prefix_errors
 from byzax.simulator.validation.part_checks import check_numbers, check_parts, load_data, share_data
 from byzax.simulator.validation.task_checks import check_task
 
@@ -33,7 +34,9 @@ def validate(described: Run | Task | Study | Expansion) -> Expansion | None:
     if isinstance(described, Task):
         check_task(described)
         return None
-    return _checked(expand(described) if isinstance(described, Study) else described, check_task)
+    expansion = expand(described) if isinstance(described, Study) else described
+    _check_loggers(expansion)
+    return _checked(expansion, check_task)
 
 
 def validate_quickly(expansion: Expansion) -> Expansion:
@@ -48,8 +51,16 @@ def validate_quickly(expansion: Expansion) -> Expansion:
     Raises:
         ScenarioError: As `validate`.
     """
+    _check_loggers(expansion)
     expansion = _checked(expansion, lambda task: check_parts(task.run))
     return _checked(expansion, lambda task: check_numbers(task.run))
+
+
+def _check_loggers(expansion: Expansion) -> None:
+    """Raises ScenarioError for a logger that cannot be made, such as one whose package is not installed."""
+    for part in dict.fromkeys(part for cell in expansion.cells for part in cell.study.log):
+        with prefix_errors(expansion.source), errors_of("log", part):
+            build(part)
 
 
 def _checked(expansion: Expansion, check: Callable[[Task], Any]) -> Expansion:

@@ -94,6 +94,7 @@ KINDS = {
         "a function (step) of the learning rate, as lambda updates: lambda step: 0.1 / (1 + step) does",
         ("step",),
     ),
+    "logger": Kind("logger", "byzax.simulator.loggers", "loggers", (), "a Logger"),
     "optimizer": Kind("optimizer", "byzax.simulator.optimizers", "optimizers", (), "a GradientTransformation of optax"),
 }
 # the folders of byzax that hold parts; beside the scenarios that are shipped may lie a function of the user's own
