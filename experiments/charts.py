@@ -1,7 +1,7 @@
 """Figures of the values of runs: heat maps, boxes, points over seeds, performance profiles."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from byzax.experiments.figures import DASHES, STYLE, rule_colours, verbatim, wrap_notes
+from byzax.experiments.figures import DASHES, STYLE, legend_columns, panel_title, rule_colours, verbatim, wrap_notes
 from byzax.experiments.gathering import has_result
 from byzax.experiments.plots import Displayed
 
@@ -126,6 +127,122 @@ def distribution(
         grid[0].set_ylabel(verbatim(words))
         if hue not in (None, x):
             _legend(figure, grid[0], str(hue))
+    return figure
+
+
+def scatter(runs: pd.DataFrame, hue: str, col: str | None, across: str, words: str) -> Figure:
+    """Draws a point for each run at the values of two measurements.
+
+    Args:
+        runs: One row per run, with its `across` and its `value`.
+        hue: Column of the colours.
+        col: Column of the panels; None for one panel.
+        across: The horizontal measurement in words.
+        words: The vertical one.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: Where no run has a result.
+    """
+    runs = _with_result(runs)
+    panels, names = _panels(runs, col), _values(runs, hue)
+    paint = rule_colours([str(name) for name in names])
+    with rc_context(STYLE):
+        figure, grid = _subplots(1, len(panels), (3.2 * len(panels) + 0.8, 3.4))
+        for axes, panel in zip(grid, panels, strict=True):
+            shown = _of_panel(runs, col, panel)
+            for number, name in enumerate(names):
+                each = shown.loc[shown[hue] == name]
+                marker = "os^Dvp*X"[number % 8]
+                style: Any = {"color": paint[str(name)], "markersize": 4, "alpha": 0.8, "linewidth": 0}
+                axes.plot(each["across"], each["value"], marker, label=verbatim(name), **style)
+            axes.set_xlabel(verbatim(across))
+            _title(axes, col, panel)
+        grid[0].set_ylabel(verbatim(words))
+        _legend(figure, grid[0], hue)
+    return figure
+
+
+def selection(weights: pd.DataFrame, col: str, byzantine: Mapping[str, Sequence[bool]]) -> Figure:
+    """Draws the weights of the workers in the course of runs, a panel for each value of a column.
+
+    Args:
+        weights: One row per run, update and worker: `run`, `step`, `worker`, `weight` and `col`.
+        col: Column of the panels; runs of one panel are averaged.
+        byzantine: Of each run, whether each worker was Byzantine; an empty list where it is not known.
+
+    Returns:
+        The figure. The numbers of workers that were Byzantine in a run of the panel are marked.
+    """
+    panels = _values(weights, col)
+    workers, most = int(max(weights["worker"])) + 1, float(max(weights["weight"]))
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with rc_context({**STYLE, "axes.grid": False}):
+        size = (3.6 * columns + 0.8, min(6.0, 0.13 * workers + 1.0) * rows + 0.6)
+        figure, grid = _subplots(rows, columns, size)
+        image: Any = None
+        for axes, panel in zip(grid, panels, strict=False):
+            shown = _of_panel(weights, col, panel)
+            means: Any = shown.pivot_table("weight", "worker", "step", "mean")
+            means = means.reindex(index=range(workers))
+            ends = means.columns[0] - 0.5, means.columns[-1] + 0.5, workers - 0.5, -0.5
+            image = axes.imshow(
+                means, cmap=HEAT, vmin=0, vmax=most, aspect="auto", extent=ends, interpolation="nearest"
+            )
+            marked = {place for run in shown["run"].unique() for place, is_so in enumerate(byzantine[run]) if is_so}
+            axes.set_yticks(range(0, workers, max(1, workers // 12)))
+            axes.plot(np.full(len(marked), ends[0]), sorted(marked), ">", color="#D55E00", clip_on=False, markersize=5)
+            axes.set_xlabel("server updates")
+            _title(axes, col, panel)
+        for axes in grid[len(panels) :]:
+            axes.set_visible(False)
+        for axes in grid[::columns]:
+            axes.set_ylabel("worker")
+        figure.colorbar(image, ax=grid, label="weight (\N{BLACK RIGHT-POINTING TRIANGLE}: Byzantine)", shrink=0.9)
+    return figure
+
+
+def staleness(runs: pd.DataFrame, ages: Mapping[str, np.ndarray], hue: str, col: str | None) -> Figure:
+    """Draws the share of the rows of each age, in updates since the model that they were computed from.
+
+    Args:
+        runs: One row per run.
+        ages: Of each run the number of rows of each age.
+        hue: Column of the lines.
+        col: Column of the panels; None for one panel.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: Where no run has ages.
+    """
+    runs = runs.loc[runs["run"].isin(list(ages))]
+    if runs.empty:
+        raise ValueError("no run was completed: there are no ages to be drawn")
+    oldest = max(map(len, ages.values()))
+    panels, names = _panels(runs, col), _values(runs, hue)
+    paint = rule_colours([str(name) for name in names])
+    with rc_context(STYLE):
+        figure, grid = _subplots(1, len(panels), (max(4.2, 3.0 * len(panels) + 0.8), 3.2))
+        for axes, panel in zip(grid, panels, strict=True):
+            shown = _of_panel(runs, col, panel)
+            for number, name in enumerate(names):
+                rows = np.zeros(oldest)
+                for run in shown.loc[shown[hue] == name, "run"]:
+                    rows[: len(ages[run])] += ages[run]
+                if rows.sum():
+                    style: Any = {"color": paint[str(name)], "linestyle": DASHES[number % len(DASHES)]}
+                    axes.plot(range(oldest), rows / rows.sum(), marker="o", markersize=3, label=verbatim(name), **style)
+            axes.set_xlabel("age of a row, in updates")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _title(axes, col, panel)
+        grid[0].set_ylabel("share of the rows")
+        grid[0].set_ylim(bottom=0)
+        _legend(figure, grid[0], hue)
     return figure
 
 
@@ -259,11 +376,13 @@ def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figur
 
 def _title(axes: Axes, col: str | None, panel: Any) -> None:
     if col is not None:
-        title = f"{verbatim(col)}: {verbatim(panel)}"
+        whole: Any = axes.figure
+        title = panel_title(col, panel, whole.get_figwidth() / len(whole.axes))
         axes.set_title(title, loc="left", fontweight="bold", fontsize=9.5, color="#222222")
 
 
 def _legend(figure: Figure, axes: Axes, hue: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    place: Any = {"loc": "outside upper left", "ncols": min(4, len(labels)), "alignment": "left"}
+    columns = legend_columns(labels, figure.get_figwidth())
+    place: Any = {"loc": "outside upper left", "ncols": columns, "alignment": "left"}
     figure.legend(handles, labels, title=verbatim(hue), frameon=False, **place)

@@ -130,6 +130,35 @@ def add_head(
     )  # fmt: skip
 
 
+def panel_title(key: str, value: Any, width: float) -> str:
+    """The title of a panel, in lines that fit.
+
+    Args:
+        key: The setting that panels differ in.
+        value: Its value.
+        width: Width of a panel, in inches.
+
+    Returns:
+        Such as `attack: little`.
+    """
+    letters = max(12, int(width * PER_INCH * 0.62))
+    return "\n".join(textwrap.wrap(f"{key}: {value}", letters, max_lines=3, placeholder=" ...")).replace("$", r"\$")
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """The columns of a legend above a figure, so that no label is cut off.
+
+    Args:
+        labels: The words of its entries.
+        width: Width of the figure, in inches.
+
+    Returns:
+        One to four.
+    """
+    each = max(map(len, labels), default=0) + 6
+    return max(1, min(4, len(labels), int(width * PER_INCH * 0.8) // each))
+
+
 def add_bars(axes: Axes, heights: np.ndarray, width: float, bottoms: np.ndarray | float = 0.0, **style: Any) -> None:
     """Adds bars at 0, 1, 2, ... as one artist: `Axes.bar` makes one for each, which takes seconds for 1,000 workers.
 

@@ -20,7 +20,19 @@ class FigureKind(StrEnum):
     HEATMAP = "heatmap"
     BOX = "box"
     STRIP = "strip"
+    SCATTER = "scatter"
     PROFILE = "profile"
+    SELECTION = "selection"
+    STALENESS = "staleness"
+
+
+class BandKind(StrEnum):
+    """The bands around the lines of `byzax plot`."""
+
+    SD = "sd"
+    CI = "ci"
+    RANGE = "range"
+    NONE = "none"
 
 
 @report_errors
@@ -29,20 +41,21 @@ def plot(
     kind: Annotated[
         FigureKind,
         typer.Option(
-            help="Lines over the course of the runs, a heat map of means, boxes, a point for each run, or performance "
-            "profiles of the rules."
+            help="Lines over the course of the runs, a heat map of means, boxes, a point for each run, a point at two "
+            "measurements, performance profiles of the rules, weights of the workers, or ages of rows."
         ),
     ] = FigureKind.LINE,
     x: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Horizontal: of lines step, time_s, gradients or wall_s, else a setting that varies, such as "
-            "workers.byzantine.",
+            help="Horizontal: of lines step, time_s, gradients, bits or wall_s, of scatter a measurement, else a "
+            "setting that varies, such as workers.byzantine.",
         ),
     ] = None,
     y: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The measurement, a column of metrics.csv such as test_loss.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="The measurement, a column of metrics.csv, or of updates.csv for lines."),
     ] = None,
     hue: Annotated[
         str, typer.Option(metavar="COLUMN", help="The setting of the colours, or of the rows of a heat map.")
@@ -57,6 +70,10 @@ def plot(
     report: Annotated[
         str | None, typer.Option(metavar="last|best|area|N", help="The value of a run, as of byzax show; not of lines.")
     ] = None,
+    band: Annotated[
+        BandKind,
+        typer.Option(help="Around lines: one standard deviation, the 95 % interval of the mean, the range, or none."),
+    ] = BandKind.SD,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The figure, .png, .pdf or .svg; by default plot.png here.")
     ] = None,
@@ -79,7 +96,7 @@ def plot(
         chosen[key.strip()] = value.strip()
     try:
         result = api.load(folder)
-        figure = result.plot(x, y, hue, None if col == "none" else col, chosen, kind.value, report)
+        figure = result.plot(x, y, hue, None if col == "none" else col, chosen, kind.value, report, band.value)
         write_picture(path, figure, "--out")
     except (ScenarioError, ValueError) as error:
         refuse(error)

@@ -4,7 +4,7 @@ import math
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ from byzax.experiments.figures import (
     STYLE,
     TITLE_INCHES,
     add_head,
+    legend_columns,
+    panel_title,
     rule_colours,
     save_options,
     verbatim,
@@ -38,9 +40,12 @@ from byzax.experiments.gathering import (
 from byzax.experiments.names import counted, file_name, short
 from byzax.experiments.outputs import save
 from byzax.experiments.scores import ACCURACY, Score, score_of
+from byzax.experiments.statistics import mean_intervals
 from byzax.experiments.tables import FEWEST, shared_settings_line
 from byzax.experiments.time_plot import draw_time
 
+# The band around the mean of a line.
+Band = Literal["sd", "ci", "range", "none"]
 # Factor between the ends of runs from which the axis is logarithmic.
 FAR = 8
 # Top of the axis of a loss, in times of the largest one at the start.
@@ -188,7 +193,7 @@ class Displayed(Figure):
         return picture.getvalue()
 
 
-def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> Figure:
+def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None, band: Band = "sd") -> Figure:
     """Draws a measurement over another: a line for each value of a column, a panel for each value of another.
 
     Args:
@@ -197,9 +202,10 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         y: Column of the vertical axis.
         hue: Column of the lines.
         col: Column of the panels; None for one panel.
+        band: The band around the means, as of `mean_curve`.
 
     Returns:
-        The figure: means over the runs with a result, with a band of one standard deviation (of two runs their range).
+        The figure: means over the runs with a result.
 
     Raises:
         ValueError: Where no run has a result.
@@ -219,14 +225,14 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         for axes, panel in zip(grid, panels, strict=False):
             shown = curves if panel is None else curves.loc[curves[col] == panel]
             for i, name in enumerate(names):
-                mean = mean_curve(shown.loc[shown[hue] == name], score, x, np.zeros(0))
+                mean = mean_curve(shown.loc[shown[hue] == name], score, x, np.zeros(0), band)
                 style: Any = {"color": paint[str(name)], "linestyle": DASHES[i % len(DASHES)]}
                 axes.plot(mean.index, mean["mean"], label=verbatim(name), linewidth=1.7, **style)
                 axes.fill_between(
                     mean.index, mean["low"], mean["high"], color=paint[str(name)], alpha=0.14, linewidth=0
                 )
             if panel is not None:
-                title = f"{verbatim(col)}: {verbatim(panel)}"
+                title = panel_title(str(col), panel, figure.get_figwidth() / columns)
                 axes.set_title(title, loc="left", fontweight="bold", fontsize=9.5, color="#222222")
             _tick(axes, x)
             axes.set_xlabel({"step": "server updates", "wall_s": "seconds of the clock", **MEASURES}.get(x, x))
@@ -235,7 +241,8 @@ def compare(curves: pd.DataFrame, x: str, y: str, hue: str, col: str | None) -> 
         for axes in grid[::columns]:
             axes.set_ylabel(score.words)
         handles, labels = grid[0].get_legend_handles_labels()
-        place: Any = {"loc": "outside upper left", "ncols": min(4, len(labels)), "alignment": "left"}
+        across = legend_columns(labels, figure.get_figwidth())
+        place: Any = {"loc": "outside upper left", "ncols": across, "alignment": "left"}
         figure.legend(handles, labels, title=verbatim(hue), frameon=False, **place)
     return figure
 
@@ -347,7 +354,9 @@ def _places(evaluated: Any, between: np.ndarray) -> np.ndarray:
     return np.union1d(places[places > 0], between[between <= places.max()]) if len(between) else places
 
 
-def mean_curve(complete: pd.DataFrame, score: Score, measure: str, between: np.ndarray) -> pd.DataFrame:
+def mean_curve(
+    complete: pd.DataFrame, score: Score, measure: str, between: np.ndarray, band: Band = "sd"
+) -> pd.DataFrame:
     """The mean of a score over repeats, and its band.
 
     Args:
@@ -355,10 +364,11 @@ def mean_curve(complete: pd.DataFrame, score: Score, measure: str, between: np.n
         score: The score.
         measure: The column over which it is drawn, such as `step`.
         between: Further places of it, as of `_panel`.
+        band: One standard deviation on both sides (of two repeats their range), the 95 % interval of the mean by the
+            bootstrap over repeats (of two none), their range, or nothing.
 
     Returns:
-        One row per place: `mean`, and the band from `low` to `high`: one standard deviation on both sides, of two
-        repeats their range. NaN where a score is not finite.
+        One row per place: `mean`, and the band from `low` to `high`. NaN where a score is not finite.
     """
     values = complete[score.column]
     complete = complete.assign(value=values.where(np.isfinite(values)))
@@ -377,7 +387,11 @@ def mean_curve(complete: pd.DataFrame, score: Score, measure: str, between: np.n
         read = [np.interp(places, run[measure], run["value"]) for run in runs]
         wide = pd.DataFrame(np.stack(read, axis=1), index=places)
     mean = wide.mean(axis=1, skipna=False)
-    if wide.shape[1] < FEWEST:
+    if band == "none" or (band == "ci" and wide.shape[1] < FEWEST):
+        low = high = mean
+    elif band == "ci":
+        low, high = (pd.Series(end, wide.index) for end in mean_intervals(wide.to_numpy()))
+    elif band == "range" or wide.shape[1] < FEWEST:
         low, high = wide.min(axis=1), wide.max(axis=1)
     else:
         low, high = mean - wide.std(axis=1), mean + wide.std(axis=1)

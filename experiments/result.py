@@ -14,6 +14,7 @@ import pandas as pd
 
 from byzax.experiments import charts, marks, outputs, overall, plots
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
+from byzax.experiments.plots import Band
 from byzax.experiments.records import (
     METRICS,
     Damaged,
@@ -28,15 +29,24 @@ from byzax.experiments.reported import report_of, report_values
 from byzax.experiments.scores import score_named, score_of
 from byzax.experiments.statistics import compare_pairs, holm, mean_interval
 from byzax.simulator.config.measures import MEASURE_COLUMNS
-from byzax.simulator.diagnostics import Update
+from byzax.simulator.diagnostics import Diagnostics, Update
 from byzax.simulator.mistakes import ScenarioError, quote, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Read = TypeVar("Read")
-Kind = Literal["line", "heatmap", "box", "strip", "profile"]
+Kind = Literal["line", "heatmap", "box", "strip", "scatter", "profile", "selection", "staleness"]
 KINDS = get_args(Kind)
+# The band around lines, in words.
+BANDS: dict[Band, str] = {
+    "sd": "bands: one standard deviation, of two runs their range",
+    "ci": "bands: 95 % interval of the mean, by the bootstrap over runs (three at least)",
+    "range": "bands: range of the runs",
+    "none": "",
+}
+# The columns over which lines are drawn.
+OVER = ("step", "time_s", "gradients", "bits", "wall_s")
 
 # The folders of this process that go with their results, as long as these are there.
 _kept: "weakref.WeakValueDictionary[Path, TemporaryFolder]" = weakref.WeakValueDictionary()
@@ -295,20 +305,27 @@ class Result:
         where: Mapping[str, Any] | None = None,
         kind: Kind = "line",
         report: str | int | None = None,
+        band: Band = "sd",
     ) -> "Figure":
         """Draws the runs. What settings a figure does not show it averages over, and says so below.
 
         Args:
-            x: Of lines `step` (by default), `time_s`, `gradients` or `wall_s`; of a heat map, boxes and points the
-                column whose values stand side by side, by default `attack` for a heat map and `rule` else.
-            y: The measurement: a column of `metrics`; by default the test accuracy, and without classes the test loss.
+            x: Of lines `step` (by default), `time_s`, `gradients`, `bits` or `wall_s`; of a heat map, boxes and points
+                the column whose values stand side by side, by default `attack` for a heat map and `rule` else; of a
+                scatter plot a measurement.
+            y: The measurement: a column of `metrics`, of lines over `step` also one of `updates`; by default the test
+                accuracy, and without classes the test loss.
             hue: The column whose values have lines or colours of their own, or are the rows of a heat map.
             col: The column whose values have panels of their own; None for one panel. A heat map of `attack` has one.
             where: Columns and values, as tables write them: only runs that have them all are drawn.
-            kind: "line" (a measurement over the course of the runs: means over the repeats, with a band of one standard
-                deviation), "heatmap" (means), "box", "strip" (a point for each run), or "profile" (the share of
-                runs of each rule that are at least as good as a threshold, over the settings that all rules have).
+            kind: "line" (a measurement over the course of the runs: means over the repeats, with a band), "heatmap"
+                (means), "box", "strip" (a point for each run), "scatter" (a point for each run at two measurements),
+                "profile" (the share of runs of each rule that are at least as good as a threshold, over the settings
+                that all rules have), "selection" (the weight of each worker in the course of the runs, where
+                `record: {weights: true}` kept it) or "staleness" (the shares of rows of each age).
             report: The value of a run, as for `summary`; not of lines.
+            band: Of lines, around the mean: "sd" (one standard deviation; of two runs their range), "ci" (its 95 %
+                interval by the bootstrap), "range" or "none".
 
         Returns:
             A matplotlib figure; `figure.savefig("name.png")` writes it.
@@ -318,8 +335,15 @@ class Result:
                 `report`), or where no run was completed.
         """
         _known("kind", kind, KINDS)
+        _known("band", band, get_args(Band))
         if kind == "line":
-            return self._lines(x or "step", y, hue or "rule", col, where)
+            return self._lines(x or "step", y, hue or "rule", col, where, band)
+        if kind == "selection":
+            return self._selected(col, where)
+        if kind == "staleness":
+            return self._stale(hue or "rule", col, where)
+        if kind == "scatter":
+            return self._scattered(x, y, hue or "rule", col, where, report)
         column = y or score_of(self.runs).column
         _known("y", column, self._measurements())
         if kind == "profile":
@@ -350,13 +374,65 @@ class Result:
         charts.note(figure, self._averaged((across, hue, panels), where, kind == "heatmap"))
         return figure
 
-    def _lines(self, x: str, y: str | None, hue: str, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
+    def _lines(
+        self, x: str, y: str | None, hue: str, col: str | None, where: Mapping[str, Any] | None, band: Band
+    ) -> "Figure":
         column = y or score_of(self.runs).column
-        _known("x", x, ("step", "time_s", "gradients", "wall_s"))
-        _known("y", column, self._measurements())
+        _known("x", x, OVER)
+        of_updates = column in Diagnostics._fields
+        _known("y", column, [*self._measurements(), *(Diagnostics._fields if x == "step" else ())])
+        self._check_settings(hue, col)
+        curves = self.updates.merge(self.runs[["run", "status"]], on="run") if of_updates else self._results.curves
+        if not np.isfinite(curves[x].to_numpy(float)).any():
+            raise ValueError(f"x: no run has {x}: one of {', '.join(each for each in OVER if each != x)}")
+        figure = plots.compare(self._chosen(curves, where), x, column, hue, col, band)
+        charts.note(figure, "; ".join(filter(None, (BANDS[band], self._averaged((hue, col), where, True)))))
+        return figure
+
+    def _check_settings(self, hue: str, col: str | None) -> None:
         for name, value in {"hue": hue, **({} if col is None else {"col": col})}.items():
             _known(name, value, self._settings())
-        figure = plots.compare(self._chosen(self._results.curves, where), x, column, hue, col)
+
+    def _scattered(
+        self,
+        x: str | None,
+        y: str | None,
+        hue: str,
+        col: str | None,
+        where: Mapping[str, Any] | None,
+        report: str | int | None,
+    ) -> "Figure":
+        down = y or score_of(self.runs).column
+        if x is None:
+            raise ValueError(f"x: a scatter plot needs a measurement: one of {', '.join(self._measurements())}")
+        _known("x", x, self._measurements())
+        self._check_settings(hue, col)
+        runs = self._reported(down, report).assign(across=self.values(x, report))
+        figure = charts.scatter(self._chosen(runs, where), hue, col, x.replace("_", " "), down.replace("_", " "))
+        charts.note(figure, self._averaged((hue, col), where, False))
+        return figure
+
+    def _selected(self, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
+        runs = self._chosen(self.runs.loc[has_result(self.runs)], where)
+        weights = self.weights
+        weights = weights.loc[weights["run"].isin(runs["run"]) & weights["weight"].notna()]
+        if weights.empty:
+            raise ValueError(
+                "kind: no run kept weights: record: {weights: true} keeps them, of rules that give weights"
+            )
+        spent = {run: self._results.records[run].spent for run in runs["run"]}
+        byzantine = {run: [] if each is None else each["byzantine"].tolist() for run, each in spent.items()}
+        panel = "rule" if col is None else col
+        _known("col", panel, self._settings())
+        figure = charts.selection(weights, panel, byzantine)
+        charts.note(figure, self._averaged((panel,), where, True))
+        return figure
+
+    def _stale(self, hue: str, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
+        self._check_settings(hue, col)
+        runs = self._chosen(self.runs.loc[has_result(self.runs)], where)
+        ages = {run: self._results.records[run].ages for run in runs["run"]}
+        figure = charts.staleness(runs, {run: each for run, each in ages.items() if each is not None}, hue, col)
         charts.note(figure, self._averaged((hue, col), where, True))
         return figure
 

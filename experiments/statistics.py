@@ -105,6 +105,34 @@ def _mean_interval(values: tuple[float, ...]) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
+def mean_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % intervals of several means, by the percentile bootstrap with the same resamples of the seeds for all.
+
+    Args:
+        values: `[places, seeds]`.
+
+    Returns:
+        The lower and the upper ends, each `[places]`; NaN where a value is not finite.
+    """
+    from scipy import stats
+
+    sound = np.isfinite(values).all(axis=1)
+    low, high = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    if sound.any():
+        found = stats.bootstrap(
+            (values[sound],),
+            np.mean,
+            axis=1,
+            method="percentile",
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            batch=500,
+            rng=np.random.default_rng(SEED),
+        ).confidence_interval
+        low[sound], high[sound] = found.low, found.high
+    return low, high
+
+
 def worst_interval(values: np.ndarray, higher_is_better: bool) -> Interval:
     """The 95 % interval of the worst of several means, by the percentile bootstrap over seeds.
 

@@ -6,6 +6,8 @@ from typer.testing import CliRunner
 
 import byzax
 from byzax.experiments.cli import app
+from byzax.experiments.statistics import mean_interval
+from tests.experiments.command import SMALL
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +95,11 @@ def note(figure):
         ({"kind": "heatmap"}, "means over all values of workers.byzantine"),
         ({"kind": "heatmap", "where": {"workers.byzantine": 1}}, ""),
         ({"kind": "strip"}, "runs of all values of workers.byzantine"),
-        ({}, "means over all values of workers.byzantine"),
-        ({"hue": "workers.byzantine"}, "means over all values of rule"),
-        ({"col": "workers.byzantine", "where": {"attack": "none"}}, ""),
+        ({"band": "none"}, "means over all values of workers.byzantine"),
+        ({"band": "none", "hue": "workers.byzantine"}, "means over all values of rule"),
+        ({"band": "none", "col": "workers.byzantine", "where": {"attack": "none"}}, ""),
+        ({"band": "ci", "col": "workers.byzantine", "where": {"attack": "none"}}, "bands: 95 % interval of the mean"),
+        ({}, "bands: one standard deviation, of two runs their range; means over all values of workers.byzantine"),
     ],
 )
 def test_a_figure_says_what_it_averages_over(result, arguments, words):
@@ -151,3 +155,61 @@ def test_the_command_refuses_mistakes_and_files_of_others(result, tmp_path):
         assert words in shown.output
     assert other.read_bytes() == b"mine"
     assert CliRunner().invoke(app, ["plot", str(tmp_path)]).exit_code == 2
+
+
+def test_lines_take_bits_updates_and_a_band_of_the_interval(tmp_path):
+    result = byzax.run({**SMALL, "repeats": 4, "attack": "zero"}, grid={"rule": ["average", "krum"]}, quiet=True)
+    over_bits = result.plot(x="bits").axes[0]
+    assert over_bits.get_xlabel() == "bits sent"
+    drawn = {line.get_label(): line.get_ydata() for line in result.plot(y="byzantine_weight").axes[0].get_lines()}
+    means = result.updates.groupby(["rule", "step"])["byzantine_weight"].mean()
+    for rule in ("average", "krum"):
+        np.testing.assert_allclose(drawn[rule], means[rule])
+    figure = result.plot(band="ci", col=None)
+    (outline,) = [each.get_paths()[0].vertices for each in figure.axes[0].collections][:1]
+    last = result.metrics.loc[(result.metrics["rule"] == "average") & (result.metrics["step"] == 4), "test_accuracy"]
+    ends = outline[outline[:, 0] == 4][:, 1]
+    assert (min(ends), max(ends)) == pytest.approx(tuple(mean_interval(last.tolist())), abs=1e-6)
+    with pytest.raises(ValueError, match="band must be one of sd, ci, range, none"):
+        result.plot(band="sem")
+    with pytest.raises(ValueError, match="y must be one of"):
+        result.plot(x="bits", y="byzantine_weight")
+
+
+def test_selection_staleness_and_scatter(tmp_path):
+    result = byzax.run(
+        {**SMALL, "record": {"weights": True}, "attack": "zero", "latency": "exponential"},
+        grid={"rule": ["average", "krum"], "schedule": ["synchronous", "asynchronous"]},
+        quiet=True,
+    )
+    one = result.plot(kind="selection", col="schedule", where={"rule": "krum"})
+    image = one.axes[0].images[0].get_array()
+    weights = result.weights
+    shown = weights.loc[(weights["rule"] == "krum") & (weights["schedule"] == "synchronous")]
+    np.testing.assert_allclose(image, shown.pivot(index="worker", columns="step", values="weight"))
+    assert one.axes[0].get_lines()[0].get_ydata().tolist() == [0], "the Byzantine worker is marked"
+    ages = result.plot(kind="staleness", hue="schedule", col=None).axes[0].get_lines()
+    shares = {line.get_label(): line.get_ydata() for line in ages}
+    assert shares["synchronous"][0] == 1
+    assert all(sum(each) == pytest.approx(1) for each in shares.values())
+    points = result.plot(kind="scatter", x="test_loss", col=None).axes[0].get_lines()
+    found = sorted((x, y) for line in points for x, y in zip(*line.get_data(), strict=True))
+    assert found == sorted(zip(result.runs["test_loss"], result.runs["test_accuracy"], strict=True))
+    with pytest.raises(ValueError, match="a scatter plot needs a measurement"):
+        result.plot(kind="scatter")
+    with pytest.raises(ValueError, match=r"record: \{weights: true\} keeps them"):
+        byzax.run(SMALL, quiet=True).plot(kind="selection")
+
+
+def test_long_labels_are_not_cut_off():
+    attacks = ["none", {"name": "label_flip", "labels": "targeted", "source": 7}]
+    result = byzax.run(SMALL, grid={"rule": ["average", "median"], "attack": attacks}, quiet=True)
+    figure = result.plot()
+    figure.canvas.draw()
+    for axes in figure.axes:
+        box = axes.get_title(loc="left")
+        assert box
+        drawn = axes._left_title.get_window_extent()
+        assert drawn.x1 <= figure.bbox.x1
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x1 <= figure.bbox.x1
