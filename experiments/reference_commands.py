@@ -31,6 +31,7 @@ class Listing(StrEnum):
     LATENCY = "latency"
     RATES = "rates"
     OPTIMIZERS = "optimizers"
+    LOGGERS = "loggers"
     EXECUTORS = "executors"
     SCENARIOS = "scenarios"
     CERTIFICATES = "certificates"
