@@ -172,7 +172,8 @@ def _comparable(raw: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, A
     executor = raw.get("executor", {})
     batched = executor.get("name") == "vectorised" or executor.get("batch", False)
     own = {f"the file of {key}": f"sha256 {sha256[:12]}" for key, sha256 in files.items()}
-    plain = {key: value for key, value in raw.items() if key not in FREE}
+    # a key that is not there is one that a version before did not have: with nothing in it, it says the same
+    plain = {key: value for key, value in raw.items() if key not in FREE and value not in (None, [])}
     return {**dict(_flat("", plain)), **own, "executor": executor if batched else "loop or ray"}
 
 

@@ -229,7 +229,7 @@ def test_a_summary_is_over_the_repeats(swept):
 
 def test_a_plot_says_which_columns_there_are(swept):
     for arguments, said in (
-        ({"x": "steps"}, r"^x must be one of step, time_s, gradients, wall_s, got 'steps'$"),
+        ({"x": "steps"}, r"^x must be one of step, time_s, gradients, bits, wall_s, got 'steps'$"),
         ({"y": "accuracy"}, r"^y must be one of .*test_accuracy.*, got 'accuracy'$"),
         ({"hue": "rules"}, r"^hue must be one of .*rule, attack.*, got 'rules'$"),
         ({"col": "test_loss"}, r"^col must be one of .*rule, attack.*, got 'test_loss'$"),

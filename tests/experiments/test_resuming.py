@@ -85,6 +85,17 @@ def test_two_runs_may_swap_their_names(tmp_path, monkeypatch):
     assert "of 2 runs done" in byzax("status", out).stdout
 
 
+def test_runs_of_a_version_without_a_key_stay(tmp_path):
+    path, out = write(tmp_path), tmp_path / "out"
+    assert byzax("run", path, "--out", out).exit_code == 0
+    (described,) = (out / "runs").glob("*/scenario.yaml")
+    kept = [line for line in described.read_text().splitlines() if not line.startswith(("measure:", "log:"))]
+    described.write_text("\n".join(kept) + "\n")
+    again = byzax("run", path, "--out", out)
+    assert again.exit_code == 0, again.output
+    assert "1 there already" in again.output
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
