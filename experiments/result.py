@@ -7,14 +7,13 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from byzax.experiments import charts, marks, outputs, overall, plots
+from byzax.experiments import drawing, marks, outputs, overall, plots
 from byzax.experiments.gathering import Results, damage_line, has_result, num_expected, varying_keys
-from byzax.experiments.plots import Band
 from byzax.experiments.records import (
     METRICS,
     Damaged,
@@ -29,25 +28,13 @@ from byzax.experiments.reported import report_of, report_values
 from byzax.experiments.scores import score_named, score_of
 from byzax.experiments.statistics import compare_pairs, holm, mean_interval
 from byzax.simulator.config.measures import MEASURE_COLUMNS
-from byzax.simulator.diagnostics import Diagnostics, Update
+from byzax.simulator.diagnostics import Update
 from byzax.simulator.mistakes import ScenarioError, quote, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Read = TypeVar("Read")
-Kind = Literal["line", "heatmap", "box", "strip", "scatter", "profile", "selection", "staleness"]
-KINDS = get_args(Kind)
-# The band around lines, in words.
-BANDS: dict[Band, str] = {
-    "sd": "bands: one standard deviation, of two runs their range",
-    "ci": "bands: 95 % interval of the mean, by the bootstrap over runs (three at least)",
-    "range": "bands: range of the runs",
-    "none": "",
-}
-# The columns over which lines are drawn.
-OVER = ("step", "time_s", "gradients", "bits", "wall_s")
-
 # The folders of this process that go with their results, as long as these are there.
 _kept: "weakref.WeakValueDictionary[Path, TemporaryFolder]" = weakref.WeakValueDictionary()
 
@@ -140,7 +127,7 @@ class Result:
             weight: Any = self._read(name, read_updates)["byzantine_weight"].dropna()
             rows.append({"run": name, "byzantine_weight": weight.mean(), "byzantine_chosen": (weight > 0).mean()})
         numbers = pd.DataFrame(rows, columns=["run", "byzantine_weight", "byzantine_chosen"])
-        return self.runs[self._settings()].merge(numbers, on="run")
+        return self.runs[self.settings].merge(numbers, on="run")
 
     @property
     def classes(self) -> pd.DataFrame:
@@ -244,7 +231,7 @@ class Result:
             Wilcoxon 1945; Holm 1979
         """
         keys = [*varying_keys(self.runs), "rule", "attack"]
-        _known("by", by, keys)
+        drawing.known("by", by, keys)
         others = [key for key in keys if key != by]
         runs = self._reported(measure, report)
         rows = []
@@ -303,9 +290,9 @@ class Result:
         hue: str | None = "rule",
         col: str | None = "attack",
         where: Mapping[str, Any] | None = None,
-        kind: Kind = "line",
+        kind: drawing.Kind = "line",
         report: str | int | None = None,
-        band: Band = "sd",
+        band: plots.Band = "sd",
     ) -> "Figure":
         """Draws the runs. What settings a figure does not show it averages over, and says so below.
 
@@ -334,128 +321,7 @@ class Result:
             ValueError: For a column or kind that is not there, for an argument that a profile does not have (all but
                 `report`), or where no run was completed.
         """
-        _known("kind", kind, KINDS)
-        _known("band", band, get_args(Band))
-        if kind == "line":
-            return self._lines(x or "step", y, hue or "rule", col, where, band)
-        if kind == "selection":
-            return self._selected(col, where)
-        if kind == "staleness":
-            return self._stale(hue or "rule", col, where)
-        if kind == "scatter":
-            return self._scattered(x, y, hue or "rule", col, where, report)
-        column = y or score_of(self.runs).column
-        _known("y", column, self._measurements())
-        if kind == "profile":
-            given = {
-                "x": x,
-                "y": y,
-                "where": where,
-                "hue": hue not in ("rule", None),
-                "col": col not in ("attack", None),
-            }
-            if wrong := [name for name, value in given.items() if value]:
-                raise ValueError(f"{wrong[0]}: a profile is of the rules, by the score of all runs: leave it out")
-            how = self._results.report if report is None else report_of(str(report))
-            return charts.profile(overall.profiles(self._results._replace(report=how)), column.replace("_", " "))
-        across = x or ("attack" if kind == "heatmap" else "rule")
-        panels = None if col in (across, hue) else col
-        for name, value in {"x": across, "hue": hue, "col": panels}.items():
-            if value is not None:
-                _known(name, value, self._settings())
-        runs = self._chosen(self._reported(y, report), where)
-        words = column.replace("_", " ")
-        if kind == "heatmap":
-            if hue is None or hue == across:
-                raise ValueError(f"hue: a heat map needs a column for its rows, other than that of x ({across})")
-            figure = charts.heat_map(runs, across, hue, panels, words)
-        else:
-            figure = charts.distribution(runs, across, hue, panels, words, boxes=kind == "box")
-        charts.note(figure, self._averaged((across, hue, panels), where, kind == "heatmap"))
-        return figure
-
-    def _lines(
-        self, x: str, y: str | None, hue: str, col: str | None, where: Mapping[str, Any] | None, band: Band
-    ) -> "Figure":
-        column = y or score_of(self.runs).column
-        _known("x", x, OVER)
-        of_updates = column in Diagnostics._fields
-        _known("y", column, [*self._measurements(), *(Diagnostics._fields if x == "step" else ())])
-        self._check_settings(hue, col)
-        curves = self.updates.merge(self.runs[["run", "status"]], on="run") if of_updates else self._results.curves
-        if not np.isfinite(curves[x].to_numpy(float)).any():
-            raise ValueError(f"x: no run has {x}: one of {', '.join(each for each in OVER if each != x)}")
-        figure = plots.compare(self._chosen(curves, where), x, column, hue, col, band)
-        charts.note(figure, "; ".join(filter(None, (BANDS[band], self._averaged((hue, col), where, True)))))
-        return figure
-
-    def _check_settings(self, hue: str, col: str | None) -> None:
-        for name, value in {"hue": hue, **({} if col is None else {"col": col})}.items():
-            _known(name, value, self._settings())
-
-    def _scattered(
-        self,
-        x: str | None,
-        y: str | None,
-        hue: str,
-        col: str | None,
-        where: Mapping[str, Any] | None,
-        report: str | int | None,
-    ) -> "Figure":
-        down = y or score_of(self.runs).column
-        if x is None:
-            raise ValueError(f"x: a scatter plot needs a measurement: one of {', '.join(self._measurements())}")
-        _known("x", x, self._measurements())
-        self._check_settings(hue, col)
-        runs = self._reported(down, report).assign(across=self.values(x, report))
-        figure = charts.scatter(self._chosen(runs, where), hue, col, x.replace("_", " "), down.replace("_", " "))
-        charts.note(figure, self._averaged((hue, col), where, False))
-        return figure
-
-    def _selected(self, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
-        runs = self._chosen(self.runs.loc[has_result(self.runs)], where)
-        weights = self.weights
-        weights = weights.loc[weights["run"].isin(runs["run"]) & weights["weight"].notna()]
-        if weights.empty:
-            raise ValueError(
-                "kind: no run kept weights: record: {weights: true} keeps them, of rules that give weights"
-            )
-        spent = {run: self._results.records[run].spent for run in runs["run"]}
-        byzantine = {run: [] if each is None else each["byzantine"].tolist() for run, each in spent.items()}
-        panel = "rule" if col is None else col
-        _known("col", panel, self._settings())
-        figure = charts.selection(weights, panel, byzantine)
-        charts.note(figure, self._averaged((panel,), where, True))
-        return figure
-
-    def _stale(self, hue: str, col: str | None, where: Mapping[str, Any] | None) -> "Figure":
-        self._check_settings(hue, col)
-        runs = self._chosen(self.runs.loc[has_result(self.runs)], where)
-        ages = {run: self._results.records[run].ages for run in runs["run"]}
-        figure = charts.staleness(runs, {run: each for run, each in ages.items() if each is not None}, hue, col)
-        charts.note(figure, self._averaged((hue, col), where, True))
-        return figure
-
-    def _chosen(self, frame: pd.DataFrame, where: Mapping[str, Any] | None) -> pd.DataFrame:
-        """The rows of a frame that have the settings of `where`."""
-        chosen: Any = frame
-        for name, value in (where or {}).items():
-            _known("where", name, self._settings())
-            rows = chosen[name].astype(str) == str(value)
-            if not rows.any():
-                known = ", ".join(dict.fromkeys(chosen[name].astype(str)))
-                raise ValueError(f"where: no run has {name}={value}: one of {known}")
-            chosen = chosen.loc[rows]
-        return chosen
-
-    def _averaged(self, shown: Sequence[str | None], where: Mapping[str, Any] | None, means: bool) -> str:
-        """The settings that a figure does not tell apart, in words."""
-        rest = [
-            key
-            for key in [*varying_keys(self.runs), "rule", "attack"]
-            if key not in shown and key not in (where or {}) and len(set(self.runs[key])) > 1
-        ]
-        return f"{'means over' if means else 'runs of'} all values of {', '.join(rest)}, and all seeds" if rest else ""
+        return drawing.draw(self, kind, drawing.FigureRequest(x, y, hue, col, where or {}, report, band))
 
     def report(self, file: str | Path | None = None) -> Path:
         """Writes the report of the study: one HTML file with tables, curves and statistics, which loads nothing.
@@ -504,14 +370,18 @@ class Result:
     def _reported(self, measure: str | None, report: str | int | None) -> pd.DataFrame:
         """The runs with their `value`."""
         column = measure or score_of(self.runs).column
-        _known("measure", column, self._measurements())
+        drawing.known("measure", column, self.measurements)
         how = self._results.report if report is None else report_of(str(report))
         return self.runs.assign(value=report_values(self.runs, self._results.curves, score_named(column), how))
 
-    def _measurements(self) -> list[str]:
+    @property
+    def measurements(self) -> list[str]:
+        """The columns of `metrics` that are measurements."""
         return [name for name in self.metrics if name in METRICS or name in MEASURE_COLUMNS]
 
-    def _settings(self) -> list[str]:
+    @property
+    def settings(self) -> list[str]:
+        """The columns of `runs` that are settings, with the name of the run and its seed."""
         columns = list(self.runs.columns)
         return [name for name in columns[: columns.index("status")] if name != "study"]
 
@@ -538,12 +408,12 @@ class Result:
             run: wide.melt(index, var_name=name, value_name=value) for run, wide in read.items() if wide is not None
         }
         if not long:
-            return pd.DataFrame(columns=[*self._settings(), index, name, value])
+            return pd.DataFrame(columns=[*self.settings, index, name, value])
         found = self._joined(long).astype({name: int})
         return found.sort_values(["run", index, name], kind="stable").reset_index(drop=True)
 
     def _joined(self, parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-        settings = self.runs[self._settings()]
+        settings = self.runs[self.settings]
         if not parts:
             return settings.iloc[:0].assign(step=[])
         return settings.merge(pd.concat([part.assign(run=name) for name, part in parts.items()]), on="run")
@@ -554,11 +424,6 @@ class Result:
 
     def _repr_html_(self) -> str:
         return self.summary().to_html(index=False, float_format="%.4g")
-
-
-def _known(argument: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
 
 
 def path_of(argument: str, given: Any) -> Path:
