@@ -28,7 +28,7 @@ ResultsKind = Literal["study", "tuning", "certificate"]
 STUDY_NAMES = (
     "scenario.yaml", "summary.csv", "summary.md", "tables.csv", "tables.tex", "skipped.csv", "accuracy*.png",
     "accuracy*.svg", "loss*.png", "loss*.svg", "time*.png", "time*.svg", "tune.csv", "tuned*.yaml",
-    "report.html", "breakdown*.csv", "breakdown.png", "runs/*",
+    "report.html", "breakdown*.csv", "breakdown.png", "breakdown.pdf", "runs/*",
 )  # fmt: skip
 NAMES: dict[str, tuple[str, ...]] = {
     "study": STUDY_NAMES,

@@ -1,8 +1,9 @@
 """Breakdown points by bisection over runs, which are kept and resumed as those of any study."""
 
 import itertools
+import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from byzax.experiments.breakdown.search import (
     check_span,
     in_words,
     is_broken,
+    narrowing_values,
     next_values,
 )
 from byzax.experiments.entries import entries_of
@@ -27,16 +29,19 @@ from byzax.experiments.gathering import has_result
 from byzax.experiments.reported import report_of, report_words
 from byzax.experiments.result import Result, TemporaryFolder, path_of
 from byzax.experiments.scores import score_named, score_of
-from byzax.experiments.statistics import mean_interval
+from byzax.experiments.statistics import Interval, mean_interval
 from byzax.simulator.config.base import parse_as
-from byzax.simulator.config.grid import OF_COMBINATIONS, Expansion, expand
+from byzax.simulator.config.grid import NOT_SWEPT, OF_COMBINATIONS, Expansion, expand
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError, choices_in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-POINTS_FILE, CURVE_FILE, PICTURE = "breakdown.csv", "breakdown-curve.csv", "breakdown.png"
+POINTS_FILE, CURVE_FILE, FORMATS = "breakdown.csv", "breakdown-curve.csv", ("png", "pdf")
+
+# Keys that a search cannot vary: seeds are what the intervals are over.
+NOT_VARIED = NOT_SWEPT | {"seed"}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -48,10 +53,10 @@ class BreakdownPoints:
         below: The threshold of the score.
         words: The score in words.
         higher_is_better: Whether larger scores are better.
-        largest: The largest value of the setting that was asked for.
         points: One row per combination of the other settings: `breakdown` (the smallest measured value at which the
             rule is broken; NaN where it holds up to the largest value, or up to one that is refused), its 95 % interval
-            `interval_low`, `interval_high` (infinite where no measured value breaks the rule in a resample), `words`.
+            `interval_low`, `interval_high` (infinite where no measured value breaks the rule in a resample), `largest`
+            (the largest value with a run; NaN for none), `words`.
         curve: One row per combination and measured value: `value`, `mean` of the score, its 95 % interval, `runs`,
             `outcome` (holds, broken or refused) and the `reason` of a refusal.
         result: The results of all runs.
@@ -61,7 +66,6 @@ class BreakdownPoints:
     below: float
     words: str
     higher_is_better: bool
-    largest: float
     points: pd.DataFrame
     curve: pd.DataFrame
     result: Result
@@ -89,7 +93,7 @@ class BreakdownPoints:
         rows = []
         for row in self.points.to_dict("records"):
             low, high = row["interval_low"], row["interval_high"]
-            ends = "-" if not np.isfinite(low) else f"[{_end(low, self.largest)}, {_end(high, self.largest)}]"
+            ends = "-" if not np.isfinite(low) else f"[{low:g}, {_end(high, row['largest'])}]"
             found = "-" if np.isnan(row["breakdown"]) else f"{row['breakdown']:g}"
             rows.append([*(str(row[key]) for key in self.keys), found, ends, row["words"]])
         return [*self.keys, "breakdown", "95 % interval", ""], rows
@@ -163,7 +167,7 @@ def breakdown(
         RunError: As `byzax.run`.
     """
     described = api.described(scenario, settings)
-    span = _span(described, over, low, high, points, precision)
+    span = _span(described, over, below, low, high, points, precision)
     base = {key: value for key, value in described.study.given().items() if key not in OF_COMBINATIONS}
     combinations = [cell.choices for cell in described.cells]
     if varied := [key for choices in combinations for key in choices if key == over]:
@@ -180,14 +184,17 @@ def breakdown(
             {value: found.outcome({**choices, over: value}) for value in values}
             for choices, values in zip(combinations, asked, strict=True)
         ]
-        further = [next_values(span, each) for each in known]
+        further = [
+            next_values(span, each) or narrowing_values(span, each, found.interval(choices, over, each))
+            for choices, each in zip(combinations, known, strict=True)
+        ]
         if not any(further):
             break
         asked = [values + more for values, more in zip(asked, further, strict=True)]
     words = report_words(found.score, result._results.report if report is None else report_of(str(report)))
     tables = _tables(found, combinations, known, span, over)
     kept = replace(result, _temporary=made)
-    return BreakdownPoints(over, below, words, found.score.higher_is_better, span.high, *tables, kept)
+    return BreakdownPoints(over, below, words, found.score.higher_is_better, *tables, kept)
 
 
 def _end(value: float, largest: float) -> str:
@@ -226,18 +233,34 @@ class _Found:
         mean = np.array(np.mean([*scores.values()]))
         return RuleOutcome.BROKEN if is_broken(mean, self.below, self.score.higher_is_better) else RuleOutcome.HOLDS
 
+    def interval(self, choices: Mapping[str, Any], over: str, values: Iterable[Value]) -> Interval:
+        """The interval of the breakdown point of a combination, of all these values of the setting that have scores."""
+        scores = {value: self.scores({**choices, over: value}) for value in values}
+        measured = {value: each for value, each in scores.items() if each}
+        return breakdown_interval(measured, self.below, self.score.higher_is_better)
+
     def reason(self, choices: Mapping[str, Any]) -> str:
         """The reason of a refusal; empty for none."""
         return self.reasons.get(choices_in_words(choices), "" if self.scores(choices) else "all runs failed")
 
 
 def _span(
-    described: Expansion, over: str, low: Value | None, high: Value | None, points: int, precision: float
+    described: Expansion,
+    over: str,
+    below: float,
+    low: Value | None,
+    high: Value | None,
+    points: int,
+    precision: float,
 ) -> Span:
+    if over in NOT_VARIED:
+        raise ScenarioError(f"over: {over} cannot be varied: give a number of the scenario, such as workers.byzantine")
     try:
         ends = check_span(over, low, high, described.study.workers.total)
     except ValueError as error:
         raise ScenarioError(str(error)) from None
+    if not math.isfinite(below):
+        raise ScenarioError(f"below: a finite number is needed, got {below:g}")
     if points < 2:
         raise ScenarioError(f"points: at least the two ends are measured, got {points}")
     if not 0 < precision < 1:
@@ -269,10 +292,13 @@ def _tables(
     for choices, outcomes in zip(combinations, known, strict=True):
         names = {key: _text(choices[key]) if key in choices else "-" for key in keys}
         scores = {value: found.scores({**choices, over: value}) for value in sorted(outcomes)}
-        measured = {value: each for value, each in scores.items() if each}
-        interval = breakdown_interval(measured, found.below, found.score.higher_is_better)
+        interval = found.interval(choices, over, outcomes)
         breaks = breaking(outcomes)
-        ends = {"interval_low": interval.low, "interval_high": interval.high}
+        ends = {
+            "interval_low": interval.low,
+            "interval_high": interval.high,
+            "largest": max((value for value, each in scores.items() if each), default=np.nan),
+        }
         words = in_words(span, outcomes)
         broken = breaks is not None and outcomes[breaks] is RuleOutcome.BROKEN
         if breaks is not None and not broken:
@@ -310,6 +336,8 @@ def write(found: BreakdownPoints, folder: Path) -> list[Path]:
     """
     for name, frame in ((POINTS_FILE, found.points), (CURVE_FILE, found.curve)):
         outputs.save_text(folder / name, frame.to_csv(index=False, lineterminator="\n"))
-    picture = folder / PICTURE
-    outputs.save(picture, lambda file: found.plot().savefig(file, format="png", dpi=160))
-    return [folder / POINTS_FILE, folder / CURVE_FILE, picture]
+    figure = found.plot()
+    pictures = {kind: folder / f"breakdown.{kind}" for kind in FORMATS}
+    for kind, picture in pictures.items():
+        outputs.save(picture, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=160))
+    return [folder / POINTS_FILE, folder / CURVE_FILE, *pictures.values()]

@@ -65,7 +65,8 @@ class Span(NamedTuple):
             return middle if holds < middle < breaks else None
         if breaks - holds <= self.precision * (self.high - self.low) * (1 + 1e-9):
             return None
-        return _rounded((holds + breaks) / 2)
+        middle = _rounded((holds + breaks) / 2)
+        return middle if holds < middle < breaks else None
 
 
 def _rounded(value: float) -> float:
@@ -91,6 +92,25 @@ def next_values(span: Span, known: Mapping[Value, RuleOutcome]) -> list[Value]:
         return []
     middle = span.between(max(lower), breaks)
     return [] if middle is None else [middle]
+
+
+def narrowing_values(span: Span, known: Mapping[Value, RuleOutcome], interval: Interval) -> list[Value]:
+    """The values that are to be measured next so that the ends of an interval are as precise as the breakdown point.
+
+    Args:
+        span: The values among which is searched.
+        known: The outcome of each value that was measured.
+        interval: The interval of the breakdown point, whose finite ends are among these values.
+
+    Returns:
+        The values; none where both ends are precise.
+    """
+    values: set[Value] = set()
+    for end in interval:
+        lower = [value for value in known if value < end]
+        if math.isfinite(end) and lower and (middle := span.between(max(lower), end)) is not None:
+            values.add(middle)
+    return sorted(values)
 
 
 def breaking(known: Mapping[Value, RuleOutcome]) -> Value | None:

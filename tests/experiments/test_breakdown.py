@@ -15,6 +15,7 @@ from byzax.experiments.breakdown.search import (
     breakdown_interval,
     breaking,
     in_words,
+    narrowing_values,
     next_values,
 )
 from byzax.simulator.mistakes import ScenarioError
@@ -56,6 +57,26 @@ def test_a_number_is_found_to_the_precision_asked_for(at, precision):
     holds = max(value for value in known if value < found)
     assert holds < 4 * at <= found
     assert found - holds <= 4 * precision * (1 + 1e-6)
+
+
+@given(st.integers(0, 9), st.sampled_from([0.0, 0.6, 2.5]), st.integers(2, 30))
+def test_no_whole_number_below_an_end_of_the_interval_is_left_out(seed, shift, size):
+    random = np.random.default_rng(seed)
+    slopes = random.normal(0.1, 0.05, 6)
+    scores = {value: dict(enumerate(1.2 - shift / 2 - slopes * value)) for value in range(size + 1)}
+
+    def outcome(value):
+        return RuleOutcome.BROKEN if np.mean([*scores[value].values()]) < 0.5 else RuleOutcome.HOLDS
+
+    def interval(values):
+        return breakdown_interval({value: scores[value] for value in values}, 0.5, higher_is_better=True)
+
+    span = Span(0, size, 0.05)
+    known = search(span, outcome)
+    while values := narrowing_values(span, known, interval(known)):
+        assert not set(values) & set(known)
+        known |= {value: outcome(value) for value in values}
+    assert interval(known) == interval(scores)
 
 
 def test_what_holds_again_is_said_and_so_are_refusals_and_the_ends():
@@ -118,6 +139,7 @@ def test_the_point_is_the_one_that_a_grid_over_all_values_gives(found):
     assert points.loc["krum", "words"].startswith("refused at 4, holds at 3: krum needs n >= 2f + 3")
     assert "krum" in done.stdout
     assert (folder / "out" / "breakdown.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "out" / "breakdown.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_second_call_runs_nothing_and_says_the_same(found):
@@ -151,6 +173,8 @@ def test_the_strength_of_an_attack_is_a_setting_too_and_python_gives_tables():
             {"over": "attack.scale", "low": 1, "high": 2, "grid": {"attack.scale": [1.0]}},
             "the grid varies attack.scale",
         ),
+        ({"over": "repeats", "low": 1, "high": 2}, "over: repeats cannot be varied"),
+        ({"over": "workers.byzantine", "below": math.nan}, "below: a finite number is needed, got nan"),
         ({"over": "workers.byzantine", "points": 1}, "points: at least the two ends are measured, got 1"),
         ({"over": "workers.byzantine", "precision": 2}, "precision: a share between 0 and 1 is needed, got 2"),
     ],
