@@ -25,6 +25,11 @@ EXIT_CODES = (
     "interrupted (Ctrl-C, SIGTERM), and what was done is kept."
 )
 
+# The options by the names of the arguments in Python.
+OPTIONS = {"low": "--from", "high": "--to"} | {
+    name: f"--{name}" for name in ("over", "below", "points", "precision", "measure", "report")
+}
+
 
 @report_errors
 def breakdown(
@@ -103,7 +108,8 @@ def breakdown(
         typer.echo(error, err=True)
         raise typer.Exit(1) from None
     except (ScenarioError, ValueError) as error:
-        refuse(str(error).replace("low:", "--from:", 1).replace("high:", "--to:", 1))
+        argument, colon, words = str(error).partition(":")
+        refuse(OPTIONS.get(argument, argument) + colon + words)
     except KeyboardInterrupt as end:
         word, code = signal_outcome(end)
         typer.echo(f"{word}: what is done is kept", err=True)
