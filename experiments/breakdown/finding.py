@@ -339,5 +339,8 @@ def write(found: BreakdownPoints, folder: Path) -> list[Path]:
     figure = found.plot()
     pictures = {kind: folder / f"breakdown.{kind}" for kind in FORMATS}
     for kind, picture in pictures.items():
-        outputs.save(picture, lambda file, kind=kind: figure.savefig(file, format=kind, dpi=160))
+        # without a date the same points are the same file
+        about = {"CreationDate": None} if kind == "pdf" else None
+        options: dict[str, Any] = {"format": kind, "dpi": 160, "metadata": about}
+        outputs.save(picture, lambda file, options=options: figure.savefig(file, **options))
     return [folder / POINTS_FILE, folder / CURVE_FILE, *pictures.values()]
