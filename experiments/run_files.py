@@ -167,6 +167,13 @@ def record(folder: Path, run: Entry, checkpoint: Checkpoint, hidden: Sequence[st
         row += [value for each in run.scenario.measure for value in each.values(confusion, about.shares)]
         if _measures(run, ClassAccuracy):
             tables["classes.csv"] = [(checkpoint.step, *recalls(confusion))]
+        if _measures(run, ConfusionMatrix):
+            rows = [
+                ("label", *range(len(confusion)), "none"),
+                *((i, *each) for i, each in enumerate(confusion.tolist())),
+            ]
+            with write_errors(here):
+                write_text(here / "confusion.csv", _table_text(rows))
     tables["updates.csv"] = [*zip(steps, *(map(float, each) for each in checkpoint.updates), strict=True)]
     if checkpoint.weights is not None:
         tables["weights.csv"] = [(step, *each) for step, each in zip(steps, checkpoint.weights.tolist(), strict=True)]
@@ -209,10 +216,6 @@ def finish(
         if seen and len(seen[-1].params):
             last = seen[-1]
             atomically(here / "params.npz", lambda file: np.savez(file, params=last.params, step=last.step))
-            if _measures(run, ConfusionMatrix):
-                counts = judged(run.scenario.run).confusion(last.params).tolist()
-                heading = ("label", *range(len(counts)), "none")
-                _write_table(here / "confusion.csv", [heading, *((label, *each) for label, each in enumerate(counts))])
         lost = _lost(seen[-1]) if seen else {}
         losses = [lost_in_words(of_kind, word) for word, of_kind in lost.items()]
         summary = _summary(run, status, "; ".join(filter(None, (reason, *losses))))

@@ -127,6 +127,8 @@ def _execute_group(group: RunGroup, execute: Execute, report: Report, hidden: Se
             )
             return False
     if full:
+        for run in group.runs.values():
+            logs.end(run, "interrupted")
         raise WriteError(full)
     if interrupt is None:
         return whole

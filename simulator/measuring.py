@@ -1,7 +1,6 @@
 """The confusion matrix of a run's model, from which its further measures are taken, on the host."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from byzax.simulator.config.run import Run
 from byzax.simulator.core import model_of
 from byzax.simulator.diagnostics import build_confusion
+from byzax.simulator.file_cache import file_cache
 from byzax.simulator.world import byzantine_ranks, load, share_out, world
 
 
@@ -26,8 +26,8 @@ class Judged(NamedTuple):
     shares: np.ndarray
 
 
-# runs of one task are evaluated in turn
-@lru_cache(maxsize=4)
+# the runs of one task may be evaluated in turn
+@file_cache(maxsize=16)
 def judged(run: Run) -> Judged:
     """Prepares the measures of a run.
 
@@ -40,10 +40,8 @@ def judged(run: Run) -> Judged:
     data = load(run.data)
     classes = data.classes
     assert classes is not None
-    count, here = (
-        build_confusion(model_of(run.model.replace(seed=None), run.data.replace(seed=None)), classes),
-        world(run),
-    )
+    model = model_of(run.model.replace(seed=None), run.data.replace(seed=None))
+    count, here = build_confusion(model, classes), world(run)
     _, held = share_out(run.data, run.workers.total, run.seed)
     honest = [positions for positions, rank in zip(held, byzantine_ranks(run), strict=True) if rank < 0]
     shares = [np.bincount(data.y[positions], minlength=classes) / len(positions) for positions in honest]

@@ -24,14 +24,17 @@ from byzax.experiments.breakdown.search import (
     narrowing_values,
     next_values,
 )
+from byzax.experiments.drawing import known as check_known
 from byzax.experiments.entries import entries_of
 from byzax.experiments.gathering import has_result
+from byzax.experiments.records import METRICS
 from byzax.experiments.reported import report_of, report_words
 from byzax.experiments.result import Result, TemporaryFolder, path_of
 from byzax.experiments.scores import score_named, score_of
 from byzax.experiments.statistics import Interval, mean_interval
 from byzax.simulator.config.base import parse_as
 from byzax.simulator.config.grid import NOT_SWEPT, OF_COMBINATIONS, Expansion, expand
+from byzax.simulator.config.measures import columns_of
 from byzax.simulator.config.study import Study
 from byzax.simulator.mistakes import ScenarioError, choices_in_words
 
@@ -167,6 +170,7 @@ def breakdown(
         RunError: As `byzax.run`.
     """
     described = api.described(scenario, settings)
+    _check_score(described, measure, report)
     span = _span(described, over, below, low, high, points, precision)
     base = {key: value for key, value in described.study.given().items() if key not in OF_COMBINATIONS}
     combinations = [cell.choices for cell in described.cells]
@@ -242,6 +246,18 @@ class _Found:
     def reason(self, choices: Mapping[str, Any]) -> str:
         """The reason of a refusal; empty for none."""
         return self.reasons.get(choices_in_words(choices), "" if self.scores(choices) else "all runs failed")
+
+
+def _check_score(described: Expansion, measure: str | None, report: str | int | None) -> None:
+    """Raises ScenarioError for a score that runs will not have, before any is run."""
+    try:
+        if measure is not None:
+            check_known("measure", measure, [*METRICS, *columns_of(described.study.measure)])
+        if report is not None:
+            report_of(str(report))
+    except ValueError as error:
+        text = str(error)
+        raise ScenarioError(text if text.startswith("measure") else f"report: {text}") from None
 
 
 def _span(

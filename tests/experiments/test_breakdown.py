@@ -175,6 +175,8 @@ def test_the_strength_of_an_attack_is_a_setting_too_and_python_gives_tables():
         ),
         ({"over": "repeats", "low": 1, "high": 2}, "over: repeats cannot be varied"),
         ({"over": "workers.byzantine", "below": math.nan}, "below: a finite number is needed, got nan"),
+        ({"over": "workers.byzantine", "measure": "speed"}, "measure must be one of"),
+        ({"over": "workers.byzantine", "report": "worst"}, "report: 'worst': give last, best, area"),
         ({"over": "workers.byzantine", "points": 1}, "points: at least the two ends are measured, got 1"),
         ({"over": "workers.byzantine", "precision": 2}, "precision: a share between 0 and 1 is needed, got 2"),
     ],
